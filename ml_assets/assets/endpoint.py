@@ -1,0 +1,99 @@
+"""`endpoint`: what serves. It brings the server to the newest version, if and only if its verdict allows that."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.assets.naming import asset_spec, execution
+from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.deployment.release import build_release
+from ml_assets.digests import digest_of, digest_of_fitted
+from ml_assets.errors import NotApprovedError
+from ml_assets.lake import WHOLE
+from ml_assets.ml.schemas import answers_schema
+from ml_assets.ml.verdict import require_approval
+from ml_assets.model import Model
+from ml_assets.records import Record, append_records, read_latest
+from ml_assets.resources import LakeResource, ServingResource, TrackingResource
+
+
+def endpoint_inputs(model: Model, metrics: Record) -> str:
+    """What the endpoint depends on: the verdict and the target."""
+    return digest_of([metrics.content, model.spec.endpoint.model_dump()])
+
+
+def endpoint(model: Model) -> dg.AssetsDefinition:
+    schema = answers_schema(model.spec.task)
+    spec = asset_spec(
+        model,
+        "endpoint",
+        f"What serves {model.name}: an approved release, proven by its version and its golden rows over HTTP.",
+        deps=["metrics"],
+        kinds=["http"],
+        schema=schema,
+    )
+    checks = check_specs(spec.key, schema, blocking=True)
+
+    @dg.multi_asset(**execution(model, [spec], checks))
+    def step(
+        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, serving: ServingResource
+    ) -> Iterator[dg.MaterializeResult]:
+        tables = lake.open()
+        latest = read_latest(tables, model.name)
+        trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
+        if trained is None:
+            raise NotApprovedError(f"{model.name} has no trained version; materialise {model.name}/trained_model")
+        registry = tracking.registry()
+        version = trained.details["version"]
+        pipeline = registry.load(model.name, version)
+        verdict = require_approval(
+            registry.verdict(model.name, version),
+            model=model.name,
+            version=version,
+            model_digest=digest_of_fitted(pipeline),
+            data_digest=trained.details["data_digest"],
+            code_digest=model.code_digest,
+            gates_digest=model.gates_digest,
+            recorded_digest=judged.details["verdict_digest"] if judged else None,
+        )
+        assert judged is not None
+        partition = latest.of("cleaned_data")
+        sample = tables.read(model.name, "cleaned_data", [max(each for each, record in partition.items() if record.rows)])
+        target = serving.target()
+        release = build_release(
+            model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
+        )
+        address = target.bring(model.name, release)
+        registry.set_champion(model.name, version)
+        answers = _answers(target.golden_answers(release))
+        inputs = endpoint_inputs(model, judged)
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        details = {"version": version, "release": release.name, "address": address, "since": since}
+        record = Record("endpoint", WHOLE, inputs, release.name, answers.height, context.run_id, details=details)
+        append_records(tables, model.name, [record])
+        yield dg.MaterializeResult(
+            asset_key=spec.key,
+            data_version=dg.DataVersion(release.name),
+            metadata={
+                "serves": dg.MetadataValue.text(f"{model.name} version {version}"),
+                "address": dg.MetadataValue.url(address),
+                "health": dg.MetadataValue.url(address.split("/models/")[0] + "/health"),
+                "since": dg.MetadataValue.text(since),
+                "release": dg.MetadataValue.path(str(release)),
+                "proof": dg.MetadataValue.text(f"{answers.height} golden rows answered as recorded"),
+            },
+            check_results=list(check_results(spec.key, schema, {WHOLE: count_failures(schema, answers)})),
+        )
+
+    return step
+
+
+def _answers(answers: list[dict[str, object]]) -> pl.DataFrame:
+    """Answers as a table: the label with its highest score, or the value."""
+    if "value" in answers[0]:
+        return pl.DataFrame({"value": [each["value"] for each in answers]}, schema={"value": pl.Float64})
+    scores = [max(each["scores"].values()) if "scores" in each else each["score"] for each in answers]  # type: ignore[attr-defined]
+    labels = [str(each["label"]) for each in answers]
+    return pl.DataFrame({"label": labels, "score": scores}, schema={"label": pl.String, "score": pl.Float64})

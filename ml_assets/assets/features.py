@@ -1,0 +1,74 @@
+"""`features`: the model's features of each cleaned row, with what identifies it. No outcome is among them."""
+
+from collections.abc import Iterator, Mapping
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
+from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.digests import digest_of
+from ml_assets.errors import BatchRefusedError, MlAssetsError
+from ml_assets.lake import PARTITION
+from ml_assets.ml.schemas import features_schema
+from ml_assets.model import Model
+from ml_assets.records import read_latest
+from ml_assets.resources import LakeResource
+
+
+def features_inputs(model: Model, cleaned_content: str) -> str:
+    """What a partition of the features depends on."""
+    return digest_of([cleaned_content, model.features.digest])
+
+
+def features(model: Model) -> dg.AssetsDefinition:
+    schema = features_schema(model.contract, model.features)
+    lineage = dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(key_of(model, "cleaned_data"), column) for column in columns]
+            for name, columns in model.features.lineage.items()
+        }
+    )
+    spec = asset_spec(
+        model,
+        "features",
+        "Features of each cleaned row, computed by the same expressions that the endpoint uses.",
+        deps=["cleaned_data"],
+        kinds=["polars", "deltalake", "pandera"],
+        schema=schema,
+        code=model.features.digest,
+        partitioned=True,
+    )
+    checks = check_specs(spec.key, schema, blocking=True)
+    identifying = [name for name in model.contract.carried if name not in model.features.names]
+
+    @dg.multi_asset(**execution(model, [spec], checks))
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+        tables = lake.open()
+        cleaned_records = read_latest(tables, model.name).of("cleaned_data")
+
+        def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
+            cleaned = tables.read(model.name, "cleaned_data", [each for each in partitions if each in cleaned_records])
+            made: dict[str, Made | MlAssetsError] = {}
+            for each in partitions:
+                if each not in cleaned_records:
+                    made[each] = BatchRefusedError(
+                        f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"
+                    )
+                    continue
+                rows = cleaned.filter(pl.col(PARTITION) == each)
+                frame = pl.concat([rows.select(identifying), model.features.compute(rows)], how="horizontal")
+                inputs = features_inputs(model, cleaned_records[each].content)
+                made[each] = {"features": Slice(frame, inputs, {}, count_failures(schema, frame))}
+            return made
+
+        rows = {each: record.rows for each, record in cleaned_records.items() if each in set(partitions_in(context))}
+        done = refresh(context, model, tables, {"features": "features"}, rows, work)
+        result = done.results["features"]
+        result["metadata"]["dagster/column_lineage"] = lineage
+        yield dg.MaterializeResult(
+            **result, check_results=list(check_results(spec.key, schema, done.failures("features")))
+        )
+
+    return step

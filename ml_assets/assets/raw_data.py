@@ -1,0 +1,81 @@
+"""`raw_data`: rows as they arrived, with where they came from. A day holds the rows of all batches that touch it."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
+from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.checks import check_results, check_specs
+from ml_assets.errors import MlAssetsError, SourceError
+from ml_assets.lake import PARTITION
+from ml_assets.ml.cleaning import clean
+from ml_assets.model import Model
+from ml_assets.resources import LakeResource
+from ml_assets.sources.feed import read_partitions, survey
+
+INGESTED_AT = "_ingested_at"
+
+
+def raw_data(model: Model) -> dg.AssetsDefinition:
+    contract = model.rows_contract
+    spec = asset_spec(
+        model,
+        "raw_data",
+        f"Rows of {model.name} as they arrived, column for column, with batch, row number and time of ingestion.",
+        kinds=["polars", "deltalake"],
+        schema=contract.schema,
+        partitioned=True,
+        metadata={"source": model.spec.source.uri},
+    )
+    # Rows that break the contract are expected here: they go to rejected_rows, and the checks only warn.
+    checks = check_specs(spec.key, contract.schema, blocking=False)
+
+    @dg.multi_asset(**execution(model, [spec], checks))
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+        tables = lake.open()
+        found = survey(model.rows_feed, tables)
+        if not model.daily and not found.partitions:
+            raise SourceError(f"{model.name}: source: nothing has landed at {model.spec.source.uri} yet")
+        for batch, reason in found.unreadable.items():
+            context.log.error(f"{batch.id}: {reason}")
+
+        def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
+            blocked = {each: SourceError(found.blocked[each]) for each in partitions if each in found.blocked}
+            readable = [each for each in partitions if each not in blocked]
+            made: dict[str, Made | MlAssetsError] = dict(blocked)
+            for each, rows in _read(readable).items():
+                made[each] = rows if isinstance(rows, MlAssetsError) else {"raw_data": _slice(each, rows)}
+            return made
+
+        def _read(partitions: list[str]) -> dict[str, pl.DataFrame | MlAssetsError]:
+            try:
+                rows = read_partitions(model.rows_feed, found, partitions)
+            except MlAssetsError as error:
+                if len(partitions) == 1:
+                    return {partitions[0]: error}
+                # One bad batch must not hold up the days that it does not touch.
+                return {each: frame for name in partitions for each, frame in _read([name]).items()}
+            return {each: rows.filter(pl.col(PARTITION) == each).drop(PARTITION) for each in partitions}
+
+        def _slice(partition: str, rows: pl.DataFrame) -> Slice:
+            judged = clean(rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data")
+            batches = {each.id: each.fingerprint for each in found.partitions.get(partition, {})}
+            return Slice(
+                frame=rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT)),
+                inputs=found.fingerprint(partition),
+                details={"batches": batches},
+                failures=judged.failures,
+                volatile=(INGESTED_AT,),
+            )
+
+        rows = {each: found.rows(each) for each in partitions_in(context)}
+        done = refresh(context, model, tables, {"raw_data": "raw_data"}, rows, work)
+        results = check_results(
+            key_of(model, "raw_data"), contract.schema, done.failures("raw_data"), severity=dg.AssetCheckSeverity.WARN
+        )
+        yield dg.MaterializeResult(**done.results["raw_data"], check_results=list(results))
+
+    return step

@@ -1,0 +1,180 @@
+"""`trained_model`: a Pipeline fitted on labelled rows, tracked by MLflow and registered as candidate."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.assets.naming import asset_spec, execution, key_of
+from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
+from ml_assets.errors import TrainingError
+from ml_assets.lake import WHOLE, Lake
+from ml_assets.ml.schemas import training_schema
+from ml_assets.ml.splits import Sides, split_rows
+from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
+from ml_assets.model import Model
+from ml_assets.records import Latest, Record, append_records, read_latest
+from ml_assets.resources import LakeResource, TrackingResource
+
+
+def training_inputs(model: Model, latest: Latest) -> str:
+    """What a training depends on: content of features and outcomes, code and parameters."""
+    tables = [
+        [[each, record.content] for each, record in latest.of(asset).items() if record.rows]
+        for asset in ("features", "outcomes")
+    ]
+    return digest_of([tables, model.training_digest])
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Labelled rows as of some table versions, and their sides. `metrics` makes the same ones again."""
+
+    labelled: Labelled
+    sides: Sides
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        return self.labelled.frame
+
+
+def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: datetime | None) -> TrainingRows:
+    """The labelled rows of table versions, split.
+
+    Raises:
+        TrainingError: if there are not enough of them.
+    """
+    contract, spec = model.contract, model.spec
+    features = lake.read(model.name, "features", version=versions["features"])
+    outcomes = lake.read(model.name, "outcomes", version=versions["outcomes"])
+    labelled = label(
+        features, outcomes, key=model.outcome_key, target=contract.target, cut_off=cut_off, order=contract.key
+    )
+    rows = labelled.frame.height
+    if not rows and labelled.cleaned:
+        raise TrainingError(
+            f"{model.name}: the target {contract.target!r} is null in all {labelled.cleaned:,} cleaned rows; nothing to "
+            "learn from. Look at the outcomes' source, or at the rejected rows"
+        )
+    if rows < spec.training.min_rows:
+        raise TrainingError(
+            f"{model.name}: {rows:,} labelled rows of {labelled.cleaned:,} cleaned ones, and training.min_rows is "
+            f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
+        )
+    sides = split_rows(
+        labelled.frame, spec.split, contract.key, contract.event_time, spec.source.timezone, model.name
+    )
+    return TrainingRows(labelled, sides)
+
+
+def trained_model(model: Model) -> dg.AssetsDefinition:
+    schema = training_schema(model.contract, model.features)
+    dotted, params = model.spec.estimator.resolve(model.spec.task)
+    spec = asset_spec(
+        model,
+        "trained_model",
+        f"{dotted.rpartition('.')[2]} that predicts `{model.contract.target}`, with imputation, scaling and one-hot "
+        "encoding fitted on the training rows alone. Registered in MLflow as candidate.",
+        deps=["features", "outcomes"],
+        kinds=["scikitlearn", "mlflow"],
+        schema=schema,
+        code=model.training_digest,
+    )
+    checks = check_specs(spec.key, schema, blocking=True)
+
+    @dg.multi_asset(**execution(model, [spec], checks))
+    def step(
+        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource
+    ) -> dg.MaterializeResult:
+        tables = lake.open()
+        latest = read_latest(tables, model.name)
+        inputs = training_inputs(model, latest)
+        versions = {each: tables.version(model.name, each) for each in ("features", "outcomes")}
+        if None in versions.values():
+            raise TrainingError(f"{model.name}: there are no features and outcomes yet; materialise them first")
+        known = {each: version for each, version in versions.items() if version is not None}
+        moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
+        cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
+        rows = training_rows(model, tables, known, cut_off)
+        failures = {WHOLE: count_failures(schema, rows.frame)}
+        counts = {
+            "cleaned": rows.labelled.cleaned,
+            "labelled": rows.frame.height,
+            "not_yet_labelled": rows.labelled.not_yet_labelled,
+            "trained_on": len(rows.sides.train),
+            "validation": len(rows.sides.validation),
+            "test": len(rows.sides.test),
+        }
+        data_digest = digest_of_frame(rows.frame)
+        with tracking.run(context, model.name) as mlflow:
+            trained = train(
+                rows.frame,
+                rows.sides,
+                features=model.features,
+                estimator=model.spec.estimator,
+                split=model.spec.split,
+                task=model.spec.task,
+                target=model.contract.target,
+                key=model.contract.key,
+                time=model.contract.event_time,
+                number_of_folds=model.spec.training.folds,
+                place=model.name,
+                log=context.log.info,
+            )
+            model_digest = digest_of_fitted(trained.pipeline)
+            folds = trained.fold_scores
+            metric = cross_validation_metric(model.spec.task)
+            scores = {f"cv_{metric}": sum(folds) / len(folds)} | {
+                f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)
+            }
+            mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
+            mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
+            mlflow.log_metrics(scores)
+            mlflow.set_tags(
+                {"model_digest": model_digest, "data_digest": data_digest, "code_digest": model.code_digest}
+                | {f"table_version.{table}": version for table, version in known.items()}
+            )
+            mlflow.log_dict(model.features.lineage, "features.json")
+            version = tracking.registry().register(
+                model.name, mlflow.mlflow_run_id, trained.pipeline, model.features, model.spec.task
+            )
+            link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
+        details: dict[str, Any] = {
+            "version": version,
+            "mlflow_run_id": mlflow.mlflow_run_id,
+            "mlflow_experiment_id": mlflow.experiment.experiment_id,
+            "model_digest": model_digest,
+            "data_digest": data_digest,
+            "code_digest": model.code_digest,
+            "table_versions": known,
+            "cut_off": cut_off.isoformat() if cut_off else None,
+            "classes": trained.classes,
+            "counts": counts,
+            "contents": {
+                asset: {each: record.content for each, record in latest.of(asset).items()}
+                for asset in ("features", "outcomes")
+            },
+            "failures": failures[WHOLE],
+        }
+        record = Record("trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details)
+        append_records(tables, model.name, [record])
+        return dg.MaterializeResult(
+            asset_key=key_of(model, "trained_model"),
+            data_version=dg.DataVersion(model_digest),
+            metadata={
+                "version": dg.MetadataValue.text(version),
+                "mlflow_run": dg.MetadataValue.url(link),
+                "estimator": dg.MetadataValue.text(dotted),
+                "parameters": dg.MetadataValue.json(params),
+                **{name: dg.MetadataValue.int(count) for name, count in counts.items()},
+                **{name: dg.MetadataValue.float(score) for name, score in scores.items()},
+                "model_digest": dg.MetadataValue.text(model_digest),
+                "data_digest": dg.MetadataValue.text(data_digest),
+            },
+            check_results=list(check_results(key_of(model, "trained_model"), schema, failures)),
+        )
+
+    return step

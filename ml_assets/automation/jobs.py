@@ -1,0 +1,37 @@
+"""A model's job, and the run requests for parts of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.assets.naming import key_of
+from ml_assets.model import Model
+
+RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+MODEL_TAG, REASON_TAG, INPUTS_TAG = "ml_assets/model", "ml_assets/reason", "ml_assets/inputs"
+
+
+def model_job(model: Model) -> Any:
+    """Everything of one model, from raw data to endpoint. Runs request parts of it."""
+    return dg.define_asset_job(
+        model.name,
+        selection=dg.AssetSelection.groups(model.name),
+        description=f"Refresh {model.name}, from raw data to endpoint.",
+        tags={MODEL_TAG: model.name},
+    )
+
+
+def run_request(
+    model: Model, assets: Sequence[str], partitions: Sequence[str] | None, reason: str, digest: str
+) -> dg.RunRequest:
+    """One run that makes `assets`, for a contiguous stretch of partitions if the source is daily."""
+    tags = {MODEL_TAG: model.name, REASON_TAG: reason[:250], INPUTS_TAG: digest[:40]} | range_tags(model, partitions)
+    return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
+
+
+def range_tags(model: Model, partitions: Sequence[str] | None) -> dict[str, str]:
+    """Tags that make one run cover a stretch of days."""
+    if not model.daily or not partitions:
+        return {}
+    return {RANGE_START_TAG: partitions[0], RANGE_END_TAG: partitions[-1]}

@@ -1,0 +1,34 @@
+"""The sensor `<model>_retraining`: trains, judges and deploys when data, code, parameters or gates changed."""
+
+import dagster as dg
+
+from ml_assets.automation.attempts import busy, must_wait
+from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.jobs import run_request
+from ml_assets.model import Model
+from ml_assets.resources import LakeResource
+
+
+def retraining_sensor(model: Model) -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{model.name}_retraining",
+        job_name=model.name,
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Trains, judges and deploys when the newest version was made from something else than there is.",
+    )
+    def retraining(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+        if reason := busy(context.instance, model):
+            return dg.SensorResult(skip_reason=reason)
+        tables = lake.open()
+        due = due_training(model, tables)
+        if not due.assets:
+            return dg.SensorResult(skip_reason=due.reason)
+        if wait := must_wait(context.instance, model, due.digest):
+            return dg.SensorResult(skip_reason=wait)
+        data = due_data(model, tables)
+        if any(not must_wait(context.instance, model, data.digest(each)) for each in data.stretches()):
+            return dg.SensorResult(skip_reason="data is to be refreshed first")
+        return dg.SensorResult(run_requests=[run_request(model, due.assets, None, due.reason, due.digest)])
+
+    return retraining

@@ -1,0 +1,104 @@
+"""From a pandera schema to Dagster asset checks: one per column and one for the table as a whole.
+
+A run over many days emits one evaluation per check, and the latest hides older ones. So a check of a partitioned table
+speaks of all its current days, by the counts in their records, and names the days that fail.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import dagster as dg
+import pandera.errors
+import pandera.polars as pa
+import polars as pl
+
+from ml_assets.records import Record
+
+TABLE = "table"
+
+
+def check_specs(key: dg.AssetKey, schema: pa.DataFrameSchema, *, blocking: bool) -> list[dg.AssetCheckSpec]:
+    """A check for each column of `schema` and one for what concerns the whole row or table."""
+    specs = [
+        dg.AssetCheckSpec(
+            name,
+            asset=key,
+            blocking=blocking,
+            description="; ".join([str(column.dtype), "null allowed" if column.nullable else "never null"])
+            + "".join(f"; {check.error or check.name}" for check in column.checks),
+        )
+        for name, column in schema.columns.items()
+    ]
+    wide = "; ".join(str(check.description or check.name) for check in schema.checks)
+    return [*specs, dg.AssetCheckSpec(TABLE, asset=key, blocking=blocking, description=wide or "columns and types")]
+
+
+def count_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> dict[str, int]:
+    """For each column (or `table`) the number of rows that break one of its checks; columns without any are left out."""
+    try:
+        schema.validate(frame, lazy=True)
+        return {}
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    named = cases.with_columns(
+        pl.when((pl.col("schema_context") == "Column") & pl.col("column").is_in(list(schema.columns)))
+        .then("column")
+        .otherwise(pl.lit(TABLE))
+        .alias("column")
+    )
+    counted = named.group_by("column").agg(pl.col("index").n_unique())
+    return {column: max(int(count), 1) for column, count in counted.iter_rows()}
+
+
+def check_results(
+    key: dg.AssetKey,
+    schema: pa.DataFrameSchema,
+    failures: Mapping[str, Mapping[str, int]],
+    *,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> Iterable[dg.AssetCheckResult]:
+    """Evaluations of what `check_specs` declared.
+
+    Args:
+        failures: for each partition of the table what `count_failures` said of it.
+    """
+    for name in [*schema.columns, TABLE]:
+        days = {partition: counts[name] for partition, counts in failures.items() if counts.get(name)}
+        metadata: dict[str, dg.MetadataValue] = {
+            "failing_rows": dg.MetadataValue.int(sum(days.values())),
+            "partitions": dg.MetadataValue.int(len(failures)),
+        }
+        if days:
+            metadata["failing_partitions"] = dg.MetadataValue.table(
+                [dg.TableRecord({"partition": day, "failing_rows": count}) for day, count in sorted(days.items())[-100:]]
+            )
+        yield dg.AssetCheckResult(
+            passed=not days, asset_key=key, check_name=name, severity=severity, metadata=metadata
+        )
+
+
+CONSERVATION = "rows_are_conserved"
+
+
+def conservation_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check that no row is lost or doubled on the way from raw to cleaned."""
+    return dg.AssetCheckSpec(
+        CONSERVATION, asset=key, blocking=True, description="raw = cleaned + rejected + duplicates, in every partition"
+    )
+
+
+def conservation_result(key: dg.AssetKey, records: Mapping[str, Record]) -> dg.AssetCheckResult:
+    """Whether every partition's rows add up, by the counts in its record."""
+    counts = {day: {"cleaned": each.rows} | each.details for day, each in records.items()}
+    wrong = [
+        day for day, each in counts.items() if each["raw"] != each["cleaned"] + each["rejected"] + each["duplicates"]
+    ]
+    totals = {
+        name: dg.MetadataValue.int(sum(each[name] for each in counts.values()))
+        for name in ("raw", "cleaned", "rejected", "duplicates")
+    }
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        asset_key=key,
+        check_name=CONSERVATION,
+        metadata=totals | ({"wrong_partitions": dg.MetadataValue.json(wrong)} if wrong else {}),
+    )

@@ -1,0 +1,158 @@
+"""A model's contract: the pandera model of its raw rows, read as column types and roles.
+
+The pandera class is what a person writes; everything else in the package asks this reading of it.
+"""
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+
+from ml_assets.digests import digest_of
+from ml_assets.errors import ModelDefinitionError
+
+SURROGATE_KEY = "_key"  # identifies a row of a contract that has no column with the role key
+ROLES = ("key", "entity", "event_time", "request", "outcome", "target", "known_at")
+AFTERWARDS = frozenset({"outcome", "target", "known_at"})
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Columns of the raw rows: pandera schema, Polars types and roles.
+
+    Attributes:
+        schema: the pandera schema, whose checks decide which rows are kept.
+        roles: for each column its roles, a subset of `ROLES`.
+    """
+
+    schema: pa.DataFrameSchema
+    roles: dict[str, frozenset[str]]
+
+    @classmethod
+    def read(cls, model: type[pa.DataFrameModel], place: str) -> "Contract":
+        """Read a pandera model.
+
+        Raises:
+            ModelDefinitionError: if a column has no type that Polars knows, an unknown role or none.
+        """
+        schema = model.to_schema()
+        roles = {}
+        for name, column in schema.columns.items():
+            given = (column.metadata or {}).get("role")
+            named = frozenset([given] if isinstance(given, str) else given or ())
+            if not named or not named <= set(ROLES):
+                raise ModelDefinitionError(
+                    f"{place}: column {name!r} has the role {given!r}; "
+                    f'write metadata={{"role": ...}} with one or more of {", ".join(ROLES)}'
+                )
+            roles[name] = named
+        contract = cls(schema, roles)
+        contract._refuse_nonsense(place)
+        return contract
+
+    def _refuse_nonsense(self, place: str) -> None:
+        for role, most in (("event_time", 1), ("target", 1), ("known_at", 1)):
+            columns = self.having(role)
+            if len(columns) > most:
+                raise ModelDefinitionError(f"{place}: {len(columns)} columns have the role {role}: {columns}")
+        if not self.having("target"):
+            raise ModelDefinitionError(f"{place}: no column has the role target; mark the one that is to be predicted")
+        for name, roles in self.roles.items():
+            if roles & AFTERWARDS and roles - AFTERWARDS:
+                raise ModelDefinitionError(
+                    f"{place}: column {name!r} is both known at the request and afterwards: {sorted(roles)}"
+                )
+        if self.event_time and not isinstance(self.types[self.event_time], pl.Datetime | pl.Date):
+            raise ModelDefinitionError(f"{place}: event time {self.event_time!r} is a {self.types[self.event_time]}")
+
+    @cached_property
+    def types(self) -> dict[str, pl.DataType]:
+        """Polars type of each column, in the contract's order."""
+        return {name: column.dtype.type for name, column in self.schema.columns.items()}
+
+    def having(self, *roles: str) -> list[str]:
+        """Columns that have any of the roles, in the contract's order."""
+        return [name for name in self.types if self.roles[name] & set(roles)]
+
+    @property
+    def key(self) -> list[str]:
+        """Columns that identify a cleaned row: those with the role, or `_key`, which cleaning adds."""
+        return self.having("key") or [SURROGATE_KEY]
+
+    @property
+    def carried(self) -> dict[str, pl.DataType]:
+        """Columns that go with a row's features to identify it, with their types: key, entities, event time."""
+        own = {} if self.having("key") else {SURROGATE_KEY: pl.String()}
+        return own | {name: self.types[name] for name in self.having("key", "entity", "event_time")}
+
+    @property
+    def target(self) -> str:
+        return self.having("target")[0]
+
+    @property
+    def event_time(self) -> str | None:
+        return next(iter(self.having("event_time")), None)
+
+    @property
+    def known_at(self) -> str | None:
+        return next(iter(self.having("known_at")), None)
+
+    @property
+    def afterwards(self) -> list[str]:
+        """Columns that are known only after a prediction was asked for; no feature may read them."""
+        return self.having(*AFTERWARDS)
+
+    @property
+    def beforehand(self) -> list[str]:
+        """Columns that are known when a prediction is asked for."""
+        return [name for name in self.types if name not in self.afterwards]
+
+    def select(self, columns: Iterable[str]) -> "Contract":
+        """The contract of some of the columns. Checks over the whole frame stay only if all columns do."""
+        wanted = set(columns)
+        dropped = [name for name in self.types if name not in wanted]
+        if not dropped:
+            return self
+        schema = self.schema.remove_columns(dropped)
+        schema.checks = []
+        return Contract(schema, {name: self.roles[name] for name in self.types if name in wanted})
+
+    def with_key(self, key: Iterable[str]) -> "Contract":
+        """The same columns, identified by `key`."""
+        wanted = set(key)
+        roles = {
+            name: (given - {"key"}) | (frozenset({"key"}) if name in wanted else frozenset())
+            for name, given in self.roles.items()
+        }
+        return Contract(self.schema, roles)
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes when a type, role, nullability or check changes; not when a description does."""
+        columns = {
+            name: [
+                str(column.dtype),
+                column.nullable,
+                column.unique,
+                sorted(self.roles[name]),
+                [_check_identity(check) for check in column.checks],
+            ]
+            for name, column in self.schema.columns.items()
+        }
+        return digest_of([columns, [_check_identity(check) for check in self.schema.checks]])
+
+
+def _check_identity(check: pa.Check) -> list[Any]:
+    return [check.name, check.statistics, None if check.statistics else source_of(check._check_fn)]
+
+
+def source_of(function: Any) -> str:
+    """A function's source text, or its name where there is none to be had."""
+    try:
+        return inspect.getsource(inspect.unwrap(getattr(function, "func", function)))
+    except (OSError, TypeError):
+        return repr(getattr(function, "__qualname__", type(function)))

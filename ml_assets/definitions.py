@@ -1,0 +1,41 @@
+"""The code location: every model below the models' folder, with the resources of this environment."""
+
+import types
+import warnings
+from pathlib import Path
+
+import dagster as dg
+from dagster.components.core.component_tree import ComponentTree
+
+from ml_assets.resources import LakeResource, ServingResource, TrackingResource
+from ml_assets.settings import PROJECT_ROOT, Settings
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    settings = Settings.from_environment()
+    return dg.Definitions.merge(models_in(settings.models), resources_of(settings))
+
+
+def models_in(folder: Path) -> dg.Definitions:
+    """All models of a folder, which need not be a package: examples and tests have folders of their own."""
+    module = types.ModuleType(f"ml_assets_models_{folder.name}")
+    module.__path__ = [str(folder)]
+    module.__file__ = str(folder / "__init__.py")
+    with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):  # Dagster's own, for code references
+        return ComponentTree(defs_module=module, project_root=PROJECT_ROOT).build_defs()
+
+
+def resources_of(settings: Settings) -> dg.Definitions:
+    return dg.Definitions(
+        resources={
+            "lake": LakeResource(root=str(settings.lake)),
+            "tracking": TrackingResource(
+                uri=settings.mlflow_uri, artifacts=str(settings.mlflow_artifacts), ui=settings.mlflow_ui
+            ),
+            "serving": ServingResource(
+                home=str(settings.home), releases=str(settings.releases), port=settings.endpoint_port
+            ),
+        },
+        executor=dg.in_process_executor,  # a spawned step costs seconds of imports; runs are the unit of isolation
+    )

@@ -1,0 +1,188 @@
+"""The endpoint server as a process on this machine: start it, bring it to a release, ask it for proof."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import requests
+
+from ml_assets.errors import EndpointError
+from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
+from ml_assets.serving.scorer import require_equal
+
+START_SECONDS = 60.0
+PORTS_TO_TRY = 50
+
+
+@dataclass(frozen=True)
+class LocalTarget:
+    """The one endpoint server of a state folder.
+
+    Attributes:
+        home: where the server's address (`endpoint.json`) and log (`endpoint.log`) lie.
+        releases: what it serves.
+        port: the port to try first; the next free one is taken otherwise.
+    """
+
+    home: Path
+    releases: Path
+    port: int
+
+    @property
+    def _address(self) -> Path:
+        return self.home / "endpoint.json"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "endpoint.log"
+
+    def url(self) -> str | None:
+        """Address of the running server; None if none answers."""
+        try:
+            known = json.loads(self._address.read_bytes())
+            url = f"http://127.0.0.1:{known['port']}"
+            answer = requests.get(f"{url}/health", timeout=5).json()
+        except (FileNotFoundError, ValueError, KeyError, requests.RequestException):
+            return None
+        # Another program may have taken the port since.
+        return url if answer.get("pid") == known["pid"] else None
+
+    def health(self) -> dict[str, Any] | None:
+        """What the running server says of itself; None if none answers."""
+        url = self.url()
+        return dict(requests.get(f"{url}/health", timeout=5).json()) if url else None
+
+    def start(self) -> str:
+        """Address of the server, which is started if it does not run. It outlives this process."""
+        with self._only_one():
+            if url := self.url():
+                return url
+            port = _free_port(self.port)
+            self.releases.mkdir(parents=True, exist_ok=True)
+            with self.log.open("ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "ml_assets.serving", str(self.releases), str(port)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    close_fds=True,
+                )
+            write_atomically(self._address, json.dumps({"pid": process.pid, "port": port}).encode())
+            deadline = time.monotonic() + START_SECONDS
+            while time.monotonic() < deadline:
+                if url := self.url():
+                    return url
+                if process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            raise EndpointError(f"the endpoint server did not start on port {port}; see {self.log}: {self._last_line()}")
+
+    def stop(self) -> bool:
+        """End the server that `start` started; whether there was one."""
+        with self._only_one():
+            if self.url() is None:
+                return False
+            pid = int(json.loads(self._address.read_bytes())["pid"])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + 15
+            while time.monotonic() < deadline and self.url() is not None:
+                time.sleep(0.05)
+            self._address.unlink(missing_ok=True)
+            return True
+
+    def bring(self, model: str, folder: Path) -> str:
+        """Let the release in `folder` serve, and have it proven: its version and the golden rows' answers over HTTP.
+
+        Returns:
+            The address where it answers.
+
+        Raises:
+            EndpointError: if the server refuses the release or answers otherwise; what served before serves on.
+        """
+        url = self.start()
+        before = read_pointer(self.releases, model)
+        write_pointer(self.releases, model, folder.name)
+        try:
+            self._wait_for(url, model, folder.name)
+            self.prove(url, model, folder)
+        except BaseException:
+            write_pointer(self.releases, model, before)
+            raise
+        return f"{url}/models/{model}/predict"
+
+    def prove(self, url: str, model: str, folder: Path) -> None:
+        """Ask the server for the release's version and golden rows.
+
+        Raises:
+            EndpointError: if the version or an answer is another one.
+        """
+        manifest = read_manifest(folder)
+        golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
+        answer = self.ask(model, golden["rows"], url)
+        if answer["version"] != manifest.version:
+            raise EndpointError(f"{model}: version {answer['version']} answers, not {manifest.version}")
+        require_equal(golden["answers"], answer["predictions"], f"{model} at {url}")
+
+    def golden_answers(self, folder: Path) -> list[dict[str, Any]]:
+        """The recorded answers to a release's golden rows, which `prove` compared with the server's."""
+        return list(msgspec.json.decode((folder / GOLDEN).read_bytes())["answers"])
+
+    def ask(self, model: str, rows: list[dict[str, Any]], url: str | None = None) -> dict[str, Any]:
+        """The server's answer to some rows."""
+        url = url or self.url()
+        if url is None:
+            raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
+        response = requests.post(f"{url}/models/{model}/predict", json={"rows": rows}, timeout=30)
+        if response.status_code != 200:
+            raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
+        return dict(response.json())
+
+    def _wait_for(self, url: str, model: str, release: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            health = requests.get(f"{url}/health", timeout=5).json()
+            if health["models"].get(model, {}).get("release") == release:
+                return
+            refused = health["refused"].get(model)
+            if refused and refused["release"] == release:
+                raise EndpointError(f"the endpoint server refuses {model} release {release}: {refused['reason']}")
+            time.sleep(0.05)
+        raise EndpointError(f"the endpoint server did not take up {model} release {release} in {START_SECONDS:.0f} s")
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / "endpoint.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _last_line(self) -> str:
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "(nothing)"
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, min(first + PORTS_TO_TRY, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise EndpointError(f"no port from {first} to {first + PORTS_TO_TRY - 1} is free; set ML_ASSETS_ENDPOINT_PORT")

@@ -1,0 +1,22 @@
+"""Durations as they are written in a model's YAML: `30s`, `15m`, `6h`, `1d`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+PATTERN = r"^\d+[smhd]$"
+Duration = Annotated[str, StringConstraints(pattern=PATTERN)]
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_duration(text: str) -> timedelta:
+    """`"6h"` → six hours.
+
+    >>> parse_duration("6h")
+    datetime.timedelta(seconds=21600)
+    """
+    if not re.match(PATTERN, text):
+        raise ValueError(f"{text!r} is no duration; write a number and s, m, h or d, such as 6h")
+    return timedelta(**{_UNITS[text[-1]]: int(text[:-1])})

@@ -1,0 +1,43 @@
+"""Every error that ml-assets raises on purpose. Each message names the model, the place, the value and the next step."""
+
+
+class MlAssetsError(Exception):
+    """Root of all errors of this package; catching it never hides a programming error."""
+
+
+class SettingsError(MlAssetsError):
+    """A setting from the environment is wrong."""
+
+
+class ModelDefinitionError(MlAssetsError):
+    """A model's folder (defs.yaml, contract.py, features.py) does not describe a model that can be built."""
+
+
+class SourceError(MlAssetsError):
+    """A source cannot be listed or read: it is missing, empty, damaged, or refuses the credentials."""
+
+
+class BatchRefusedError(MlAssetsError):
+    """The rows of one partition break the contract as a whole, so that nothing of them is written."""
+
+
+class TrainingError(MlAssetsError):
+    """A model cannot be trained on the rows that are there."""
+
+
+class ReleaseError(MlAssetsError):
+    """A release is incomplete, changed or unreadable, so that it must not serve."""
+
+
+class NotApprovedError(MlAssetsError):
+    """`endpoint` was asked to serve a model version without a valid, positive verdict."""
+
+
+class EndpointError(MlAssetsError):
+    """The endpoint server does not run, or does not answer as the release says that it must."""
+
+
+class InvalidRequestError(MlAssetsError):
+    """A prediction request that the contract refuses; answered with `status`."""
+
+    status = 422

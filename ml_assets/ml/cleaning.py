@@ -1,0 +1,263 @@
+"""From rows as they arrived to rows that keep the contract: parse, validate, quarantine, drop duplicates.
+
+Nothing is dropped silently: of the rows given, each is in the cleaned rows, in the rejected rows with its reasons, or
+counted as a duplicate.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import pandera.errors
+import polars as pl
+
+from ml_assets.contract import SURROGATE_KEY, Contract
+from ml_assets.errors import BatchRefusedError
+
+SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
+STRAY = "_stray"  # its time is none, or lies outside of the calendar
+Hook = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of some raw rows: cleaned + rejected + duplicates = rows given.
+
+    Attributes:
+        rows: the contract's columns, typed, unique by key, in key order. Without a key in the contract rows that are
+            equal in all columns are duplicates, and `_key` identifies the others.
+        rejected: `_source`, `_row`, `reasons` (JSON list of column, check, value) and `row` (JSON) per rejected row.
+        duplicates: rows that gave way to a later row with the same key.
+        failures: for each column (or `table`) the number of rows that broke one of its checks.
+    """
+
+    rows: pl.DataFrame
+    rejected: pl.DataFrame
+    duplicates: int
+    failures: dict[str, int]
+
+
+REJECTED_SCHEMA = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
+
+
+def clean(
+    raw: pl.DataFrame, contract: Contract, *, null_values: Sequence[str] = ("",), hook: Hook | None = None, place: str
+) -> Cleaned:
+    """Sort `raw` rows into cleaned, rejected and duplicate ones.
+
+    Args:
+        raw: the contract's columns in any types, with `_source`, `_row` and `_stray`.
+        contract: decides about each row, in one lazy validation.
+        null_values: texts that stand for a missing value.
+        hook: the user's own `clean(df)`; may drop rows and set outcome and target columns.
+        place: model and table, for messages.
+
+    Raises:
+        BatchRefusedError: if a column of the contract is missing, or the hook changes what it may not.
+    """
+    missing = [name for name in contract.types if name not in raw.columns]
+    if missing:
+        raise BatchRefusedError(
+            f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
+            f"{', '.join(raw[SOURCE].unique().sort().head(3))}; it has {', '.join(_arrived(raw))}. "
+            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
+        )
+    numbered = raw.with_row_index("_index")
+    parsed, reasons = _parse(numbered, contract, null_values)
+    reasons = pl.concat([reasons, _strays(numbered, contract), _violations(parsed, contract, place)])
+    good = _without(parsed, reasons)
+    if hook is not None and good.height:
+        good, dropped = _run_hook(good, contract, hook, place)
+        broken = _violations(good, contract, place)
+        good, reasons = _without(good, broken), pl.concat([reasons, dropped, broken])
+    provenance = numbered.select("_index", SOURCE, ROW)
+    key = contract.having("key") or list(contract.types)
+    kept = (
+        good.join(provenance, on="_index", how="left")
+        .sort(SOURCE, ROW)
+        .unique(key, keep="last", maintain_order=True)
+        .sort(key)
+        .select(list(contract.types))
+    )
+    if not contract.having("key"):
+        kept = _with_surrogate_key(kept, contract)
+    duplicates = good.height - kept.height
+    return Cleaned(kept, _rejected(numbered, reasons), duplicates, _count(reasons))
+
+
+def _with_surrogate_key(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Identify rows by a hash of what is known beforehand, and a number among rows that are equal in that."""
+    known = contract.beforehand
+    texts = rows.select(pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in known], separator="\x1f"))
+    hashes = [hashlib.blake2b(text.encode(), digest_size=12).hexdigest() for text in texts.to_series()]
+    hashed = rows.with_columns(pl.Series(SURROGATE_KEY, hashes, dtype=pl.String))
+    number = pl.int_range(pl.len()).over(SURROGATE_KEY).cast(pl.String)
+    return hashed.with_columns(pl.concat_str(SURROGATE_KEY, pl.lit("-"), number))
+
+
+def _without(frame: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(~pl.col("_index").is_in(reasons.get_column("_index").unique().implode()))
+
+
+def _arrived(raw: pl.DataFrame) -> list[str]:
+    return [name for name in raw.columns if not name.startswith("_")]
+
+
+_REASONS = {"_index": pl.UInt32, "column": pl.String, "check": pl.String, "value": pl.String}
+
+
+def _parse(
+    numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The contract's columns in its types; a value that cannot be one is null and has a reason."""
+    columns, reasons = [numbered.get_column("_index")], [pl.DataFrame(schema=_REASONS)]
+    for name, kind in contract.types.items():
+        series = numbered.get_column(name)
+        if series.dtype == pl.String:
+            series = series.str.strip_chars()
+            series = series.set(series.is_in(list(null_values)), None)
+        elif series.dtype.is_float():
+            series = series.fill_nan(None)
+        typed = parse_column(series, kind)
+        columns.append(typed)
+        lost = series.is_not_null() & typed.is_null()
+        if lost.any():
+            reasons.append(
+                pl.DataFrame(
+                    {
+                        "_index": numbered.get_column("_index").filter(lost),
+                        "column": name,
+                        "check": f"is a {kind}",
+                        "value": series.filter(lost).cast(pl.String),
+                    },
+                    schema=_REASONS,
+                )
+            )
+    return pl.DataFrame(columns), pl.concat(reasons)
+
+
+def parse_column(series: pl.Series, kind: pl.DataType) -> pl.Series:
+    """`series` as `kind`; values that do not fit without loss are null. Text is read as people and programs write it."""
+    if series.dtype == kind:
+        return series
+    if series.dtype == pl.String and kind == pl.Boolean:
+        text = series.str.to_lowercase()
+        return pl.select(
+            pl.when(text.is_in(["true", "1", "t", "yes"]))
+            .then(pl.lit(True))
+            .when(text.is_in(["false", "0", "f", "no"]))
+            .then(pl.lit(False))
+            .alias(series.name)
+        ).to_series()
+    if series.dtype == pl.String and isinstance(kind, pl.Datetime):
+        zone = kind.time_zone
+        parsed = series.str.to_datetime(time_unit=kind.time_unit, time_zone=zone and "UTC", strict=False)
+        return parsed.dt.convert_time_zone(zone) if zone else parsed
+    if series.dtype == pl.String and kind == pl.Date:
+        return series.str.to_date(strict=False)
+    if isinstance(series.dtype, pl.Datetime) and isinstance(kind, pl.Datetime) and series.dtype.time_zone is None:
+        return series.dt.replace_time_zone(kind.time_zone).cast(kind)
+    if kind.is_integer():
+        number = series.cast(pl.Int64, strict=False) if series.dtype == pl.String else series
+        if number.dtype == pl.Boolean:
+            return number.cast(kind)
+        if series.dtype == pl.String or number.dtype.is_float():
+            real = series.cast(pl.Float64, strict=False)
+            whole = real.set(real != real.floor(), None).cast(kind, strict=False)
+            return number.cast(kind, strict=False).fill_null(whole) if series.dtype == pl.String else whole
+        return number.cast(kind, strict=False)
+    if kind == pl.Boolean and series.dtype.is_numeric():
+        return series.set(~series.is_in([0, 1]), None).cast(kind)
+    try:
+        return series.cast(kind, strict=False)
+    except pl.exceptions.PolarsError:
+        return pl.Series(series.name, [None] * len(series), dtype=kind)
+
+
+def _strays(numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Rows whose time exists but lies outside of the calendar; where there is no time the contract says so itself."""
+    time = contract.event_time or contract.known_at
+    if time is None:
+        return pl.DataFrame(schema=_REASONS)
+    return numbered.filter(pl.col(STRAY) & pl.col(time).is_not_null()).select(
+        "_index",
+        column=pl.lit(time),
+        check=pl.lit("lies between the first partition and tomorrow"),
+        value=pl.col(time).cast(pl.String),
+    )
+
+
+def _violations(parsed: pl.DataFrame, contract: Contract, place: str) -> pl.DataFrame:
+    """Each broken check of each row, from one lazy validation."""
+    try:
+        contract.schema.validate(parsed.drop("_index"), lazy=True)
+        return pl.DataFrame(schema=_REASONS)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+    table_wide = cases.filter(pl.col("index").is_null())
+    if table_wide.height:
+        first = table_wide.row(0, named=True)
+        raise BatchRefusedError(
+            f"{place}: the check {first['check']} of {first['column']} fails for the table as a whole, so that no row "
+            f"can be told from the others: {first['failure_case']}"
+        )
+    whole_row = pl.col("schema_context") == "DataFrameSchema"
+    found = cases.select(
+        _position=pl.col("index").cast(pl.UInt32),
+        column=pl.when(whole_row).then(pl.lit("table")).otherwise("column"),
+        check="check",
+        value=pl.when(~whole_row).then("failure_case"),
+    )
+    order = parsed.select("_index").with_row_index("_position")
+    return found.join(order, on="_position", how="left").select(list(_REASONS))
+
+
+def _run_hook(
+    good: pl.DataFrame, contract: Contract, hook: Hook, place: str
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Run the user's `clean(df)` on the rows that keep the contract; rows that it drops are rejected rows."""
+    given = good.to_pandas().set_index("_index")
+    try:
+        returned = hook(given.copy())
+    except Exception as error:
+        raise BatchRefusedError(f"{place}: clean(df) raised {type(error).__name__}: {error}") from error
+    if not isinstance(returned, pd.DataFrame) or not returned.index.isin(given.index).all():
+        raise BatchRefusedError(f"{place}: clean(df) must return a data frame with the index of the one it was given")
+    after = pl.from_pandas(returned[list(contract.types)].reset_index(names="_index"))
+    after = pl.DataFrame(
+        [after["_index"].cast(pl.UInt32), *(parse_column(after[name], kind) for name, kind in contract.types.items())]
+    )
+    before = good.filter(pl.col("_index").is_in(after["_index"].implode())).sort("_index")
+    after = after.sort("_index")
+    for name in contract.beforehand:
+        if not before[name].equals(after[name], null_equal=True):
+            raise BatchRefusedError(
+                f"{place}: clean(df) changed {name!r}, which a request carries too, where clean(df) does not run; "
+                "make it a feature instead"
+            )
+    dropped = good.filter(~pl.col("_index").is_in(after["_index"].implode()))
+    reasons = dropped.select("_index").with_columns(
+        column=pl.lit("table"), check=pl.lit("dropped by clean(df)"), value=pl.lit(None, pl.String)
+    )
+    return after, reasons
+
+
+def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+    if reasons.is_empty():
+        return pl.DataFrame(schema=REJECTED_SCHEMA)
+    told = reasons.group_by("_index", maintain_order=True).agg(pl.struct("column", "check", "value").alias("why"))
+    bad = numbered.join(told, on="_index", how="inner").sort(SOURCE, ROW)
+    columns = _arrived(numbered)
+    return bad.select(
+        SOURCE,
+        pl.col(ROW).cast(pl.Int64),
+        pl.Series("reasons", [json.dumps(each) for each in bad["why"].to_list()], dtype=pl.String),
+        pl.Series("row", [json.dumps(each, default=str) for each in bad.select(columns).to_dicts()], dtype=pl.String),
+    )
+
+
+def _count(reasons: pl.DataFrame) -> dict[str, int]:
+    counts = reasons.group_by("column").agg(pl.col("_index").n_unique()).sort("column")
+    return dict(counts.iter_rows())

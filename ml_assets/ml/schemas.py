@@ -1,0 +1,71 @@
+"""Pandera schemas of the tables that the platform makes, derived from the contract and the features."""
+
+import pandera.polars as pa
+import polars as pl
+
+from ml_assets.contract import Contract
+from ml_assets.ml.features import Features
+from ml_assets.ml.training import KNOWN_AT
+
+REJECTED = pa.DataFrameSchema(
+    {
+        "_source": pa.Column(pl.String, description="Batch that the row arrived in"),
+        "_row": pa.Column(pl.Int64, pa.Check.ge(0), description="Row number in the batch"),
+        "reasons": pa.Column(pl.String, pa.Check.str_startswith("[{"), description="column, check, value, as JSON"),
+        "row": pa.Column(pl.String, pa.Check.str_startswith("{"), description="The row as it arrived, as JSON"),
+    },
+    description="Rows that break the contract, with every reason.",
+)
+
+METRICS = pa.DataFrameSchema(
+    {
+        "version": pa.Column(pl.String),
+        "rows": pa.Column(pl.String, pa.Check.isin(["test", "validation"]), description="Which held-out rows"),
+        "metric": pa.Column(pl.String),
+        "value": pa.Column(pl.Float64, nullable=True),
+        "count": pa.Column(pl.Int64, pa.Check.ge(1), description="Number of rows measured on"),
+    },
+    unique=["rows", "metric"],
+    description="Metrics on rows that the model was not trained on.",
+)
+
+
+def outcomes_schema(contract: Contract, key: list[str]) -> pa.DataFrameSchema:
+    """Key, outcome columns as the contract has them, and when each became known."""
+    columns = {name: pa.Column(contract.types.get(name, pl.String)) for name in key}
+    columns |= {
+        name: pa.Column(contract.types[name], checks=column.checks, nullable=column.nullable)
+        for name, column in contract.schema.columns.items()
+        if name in contract.having("outcome", "target")
+    }
+    columns[KNOWN_AT] = pa.Column(pl.Datetime("us", "UTC"), nullable=True)
+    return pa.DataFrameSchema(columns, description="What became known after the event, and when.")
+
+
+def features_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:
+    """Key, entities and event time, and each feature: a finite number or a text, or null."""
+    own = {name: pa.Column(kind, nullable=name not in contract.key) for name, kind in contract.carried.items()}
+    finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite", error="finite")
+    computed = {
+        name: pa.Column(kind, checks=[finite] if kind == pl.Float64 else None, nullable=True)
+        for name, kind in features.types.items()
+        if name not in own
+    }
+    return pa.DataFrameSchema(own | computed, description="Features of each cleaned row; no outcome is among them.")
+
+
+def training_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:
+    """The features' columns and a target that is never null."""
+    schema = features_schema(contract, features)
+    return schema.add_columns({contract.target: pa.Column(contract.types[contract.target], nullable=False)})
+
+
+def answers_schema(task: str) -> pa.DataFrameSchema:
+    """The endpoint's answers to golden rows."""
+    if task == "regression":
+        return pa.DataFrameSchema({"value": pa.Column(pl.Float64)}, description="Answers to the golden rows.")
+    probability = pa.Column(pl.Float64, pa.Check.in_range(0, 1), description="Of the label, or of the positive class")
+    return pa.DataFrameSchema(
+        {"label": pa.Column(pl.String), "score": probability}, description="Answers to the golden rows."
+    )
+

@@ -1,0 +1,193 @@
+"""Labelled rows, and a scikit-learn Pipeline fitted on the training ones alone.
+
+Everything that is fitted (imputer, scaler, one-hot encoder, estimator) lives in the Pipeline, so that nothing learns
+from rows that it is judged on.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from ml_assets.errors import TrainingError
+from ml_assets.lake import PARTITION
+from ml_assets.ml.features import MISSING, Features
+from ml_assets.ml.splits import Sides, folds
+from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task
+
+KNOWN_AT = "_known_at"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows that can be learnt from.
+
+    Attributes:
+        frame: key, event time, features and target, one row per labelled row, in key order.
+        cleaned: cleaned rows of the window; each is labelled or not yet labelled.
+        not_yet_labelled: rows without a target at the cut-off.
+    """
+
+    frame: pl.DataFrame
+    cleaned: int
+    not_yet_labelled: int
+
+
+def label(
+    features: pl.DataFrame, outcomes: pl.DataFrame, *, key: list[str], target: str, cut_off: datetime | None, order: list[str]
+) -> Labelled:
+    """Join features with the outcomes known at the cut-off, the latest known one per key; drop rows without a target.
+
+    Args:
+        features: rows of the `features` table.
+        outcomes: rows of the `outcomes` table: key, outcome columns, `_known_at`.
+        key: columns that say to which row an outcome belongs.
+        cut_off: outcomes that became known later are not used; None uses all.
+        order: columns that give the rows their order.
+    """
+    if cut_off is not None:
+        outcomes = outcomes.filter(pl.col(KNOWN_AT) <= cut_off)
+    latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target)
+    joined = features.drop(PARTITION, strict=False).join(latest, on=key, how="left", nulls_equal=True)
+    labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
+    return Labelled(labelled, joined.height, joined.height - labelled.height)
+
+
+def model_inputs(features: pl.DataFrame) -> pd.DataFrame:
+    """Features as the Pipeline takes them: numbers as float64 with NaN for null, texts with a category for null."""
+    return features.with_columns(pl.col(pl.String).fill_null(MISSING)).to_pandas()
+
+
+def build_pipeline(features: Features, estimator: Estimator, task: Task, place: str) -> Any:
+    """An unfitted Pipeline: median imputation and scaling of numbers, one-hot of texts, then the estimator.
+
+    Raises:
+        TrainingError: if the estimator is unknown or refuses its parameters.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    dotted, params = estimator.resolve(task)
+    module, _, name = dotted.rpartition(".")
+    try:
+        built = getattr(importlib.import_module(module), name)(**params)
+    except (ImportError, AttributeError):
+        raise TrainingError(f"{place}: estimator.class {dotted} does not exist in scikit-learn") from None
+    except TypeError as error:
+        raise TrainingError(f"{place}: estimator.params do not fit {dotted}: {error}") from None
+    number = Pipeline(
+        [("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
+    )
+    text = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    prepare = ColumnTransformer([("number", number, features.numeric), ("text", text, features.categorical)])
+    return Pipeline([("prepare", prepare), ("estimator", built)])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted Pipeline and how it was cross-validated.
+
+    Attributes:
+        classes: target values in the order of the Pipeline's scores; the last is the positive one of a binary task;
+            empty for regression.
+        fold_scores: F1 (macro for several classes) or RMSE per fold.
+    """
+
+    pipeline: Any
+    classes: list[Any]
+    fold_scores: list[float] = field(default_factory=list)
+
+
+def cross_validation_metric(task: Task) -> str:
+    return "rmse" if task == "regression" else "f1"
+
+
+def train(
+    frame: pl.DataFrame,
+    sides: Sides,
+    *,
+    features: Features,
+    estimator: Estimator,
+    split: Split,
+    task: Task,
+    target: str,
+    key: list[str],
+    time: str | None,
+    number_of_folds: int,
+    place: str,
+    log: Callable[[str], None] = lambda message: None,
+) -> Trained:
+    """Cross-validate within the training rows, then fit on all of them. No other row is looked at.
+
+    Raises:
+        TrainingError: if the training rows cannot be learnt from.
+    """
+    from sklearn.base import clone
+
+    from ml_assets.ml.evaluation import Scored, measure
+
+    rows = frame[sides.train]
+    inputs = model_inputs(rows.select(features.names))
+    classes, answer = encode(rows.get_column(target), task, place)
+    unfitted = build_pipeline(features, estimator, task, place)
+    metric = cross_validation_metric(task)
+    scores = []
+    for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, key, time), start=1):
+        if task != "regression" and len(np.unique(answer[learn])) < len(classes):
+            raise TrainingError(
+                f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"
+            )
+        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], place)
+        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task)
+        scores.append(measure(scored)[metric])
+        log(f"fold {number} of {number_of_folds}: {metric} {scores[-1]:.4f}")
+    return Trained(_fit(unfitted, inputs, answer, place), classes, scores)
+
+
+def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None = None) -> tuple[list[Any], np.ndarray]:
+    """Target values as numbers: position in the sorted classes, or the value itself for regression.
+
+    Returns:
+        The classes, and an array of shape (rows,).
+
+    Raises:
+        TrainingError: if the number of classes does not fit the task.
+    """
+    if task == "regression":
+        return [], target.cast(pl.Float64).to_numpy()
+    found = sorted(target.unique().to_list()) if classes is None else classes
+    if len(found) < 2 or (task == "binary" and len(found) > 2):
+        raise TrainingError(
+            f"{place}: target {target.name!r} has the values {found[:10]} in the training rows; "
+            f"a {task} task needs {'exactly' if task == 'binary' else 'at least'} two"
+        )
+    position = {value: number for number, value in enumerate(found)}
+    return found, np.array([position.get(value, -1) for value in target.to_list()], dtype=np.int64)
+
+
+def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, place: str) -> Any:
+    import joblib
+
+    try:
+        if "n_jobs" in pipeline[-1].get_params():
+            # Trees are grown on all cores; the number of threads changes no tree.
+            pipeline[-1].set_params(n_jobs=joblib.cpu_count())
+        fitted = pipeline.fit(inputs, answer)
+    except ValueError as error:
+        raise TrainingError(f"{place}: scikit-learn refuses to fit: {error}") from error
+    if "n_jobs" in fitted[-1].get_params():
+        # With several threads a forest adds its trees up in any order, and scores differ in the last bits.
+        fitted[-1].set_params(n_jobs=1)
+    return fitted
+
+
+def better(metric: str, value: float, threshold: float) -> bool:
+    """Whether `value` reaches `threshold`, in the metric's own direction."""
+    return value <= threshold if metric in LOWER_IS_BETTER else value >= threshold

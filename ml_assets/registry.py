@@ -1,0 +1,103 @@
+"""What MLflow keeps per model version: the fitted Pipeline, its verdict and the aliases `candidate` and `champion`."""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from ml_assets.ml import skops_store
+from ml_assets.ml.features import Features
+from ml_assets.ml.verdict import Verdict
+from ml_assets.spec import Task
+
+VERDICT_TAG = "ml_assets.verdict"
+CANDIDATE, CHAMPION = "candidate", "champion"
+_REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The MLflow registry at `tracking_uri`."""
+
+    tracking_uri: str
+
+    @cached_property
+    def client(self) -> Any:
+        import mlflow
+
+        mlflow.set_tracking_uri(self.tracking_uri)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        return mlflow.MlflowClient(self.tracking_uri)
+
+    def register(self, model: str, run_id: str, pipeline: Any, features: Features, task: Task) -> str:
+        """Log the Pipeline to the active run `run_id` and register it, as `candidate`.
+
+        The signature says what the features are, never what a sample of rows looked like.
+
+        Returns:
+            The new version.
+        """
+        import mlflow.sklearn
+
+        _ = self.client
+        refused = skops_store.untrusted_types(skops_store.dump(pipeline))
+        info = mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            serialization_format="skops",
+            skops_trusted_types=[*skops_store.TRUSTED, *refused],
+            pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIREMENTS],
+            signature=_signature(features, task),
+            registered_model_name=model,
+        )
+        version = str(info.registered_model_version)
+        self.client.set_model_version_tag(model, version, "mlflow_run", run_id)
+        self.client.set_registered_model_alias(model, CANDIDATE, version)
+        return version
+
+    def load(self, model: str, version: str) -> Any:
+        """The Pipeline of a version, read from its skops file."""
+        import mlflow.artifacts
+
+        folder = mlflow.artifacts.download_artifacts(
+            self.client.get_model_version_download_uri(model, version), tracking_uri=self.tracking_uri
+        )
+        return skops_store.load(Path(folder) / "model.skops")
+
+    def record_verdict(self, verdict: Verdict) -> None:
+        text = json.dumps(verdict.to_json())
+        self.client.set_model_version_tag(verdict.model, verdict.version, VERDICT_TAG, text)
+
+    def verdict(self, model: str, version: str) -> Verdict | None:
+        """The verdict of a version; None if none fell yet.
+
+        Raises:
+            NotApprovedError: if it was changed after it fell.
+        """
+        text = self.client.get_model_version(model, version).tags.get(VERDICT_TAG)
+        return Verdict.from_json(json.loads(text)) if text else None
+
+    def set_champion(self, model: str, version: str) -> None:
+        self.client.set_registered_model_alias(model, CHAMPION, version)
+
+    def champion(self, model: str) -> str | None:
+        """Version that has the alias `champion`."""
+        aliases: Mapping[str, Any] = self.client.get_registered_model(model).aliases
+        return str(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+def _signature(features: Features, task: Task) -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    inputs = Schema(
+        [
+            ColSpec("double" if name in features.numeric else "string", name, required=name not in features.numeric)
+            for name in features.names
+        ]
+    )
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("double" if task == "regression" else "long")]))

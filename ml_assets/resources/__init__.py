@@ -1,0 +1,7 @@
+"""Dagster resources: the lake, experiment tracking and the endpoint, opened from settings."""
+
+from ml_assets.resources.lake import LakeResource
+from ml_assets.resources.serving import ServingResource
+from ml_assets.resources.tracking import TrackingResource
+
+__all__ = ["LakeResource", "ServingResource", "TrackingResource"]

@@ -1,0 +1,24 @@
+"""Where approved releases serve, as a Dagster resource."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from ml_assets.deployment.local import LocalTarget
+
+
+class ServingResource(dg.ConfigurableResource):
+    """The endpoint server of this machine.
+
+    Attributes:
+        home: folder of all local state; the server's address and log lie there.
+        releases: folder of the releases that it serves.
+        port: the port to try first.
+    """
+
+    home: str
+    releases: str
+    port: int
+
+    def target(self) -> LocalTarget:
+        return LocalTarget(Path(self.home), Path(self.releases), self.port)

@@ -1,0 +1,106 @@
+"""The files of a release: names, manifest, digests. Written by `deployment.release`, read by the endpoint server.
+
+    releases/<model>/serving.json                   which release serves
+    releases/<model>/<version>-<digest>/            one immutable release
+        manifest.json                               what it is, with the SHA-256 of every other file
+        model.skops                                 the fitted Pipeline
+        golden.json                                 requests with the answers that they must get
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ml_assets.errors import ReleaseError
+
+MANIFEST, PIPELINE, GOLDEN, POINTER = "manifest.json", "model.skops", "golden.json", "serving.json"
+FORMAT = 1
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A column that a request may carry. `type` is Polars' name; `needed` says whether a feature reads it."""
+
+    name: str
+    type: str
+    nullable: bool
+    needed: bool
+    time_unit: str | None = None
+    time_zone: str | None = None
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a release is. `files` maps each other file to its SHA-256."""
+
+    format: int
+    model: str
+    version: str
+    task: str
+    classes: list[Any]
+    inputs: list[Input]
+    feature_types: dict[str, str]
+    expressions: list[dict[str, Any]]
+    verdict: dict[str, Any]
+    built_with: dict[str, str]
+    files: dict[str, str]
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a release whose files are all there and unchanged.
+
+    Raises:
+        ReleaseError: naming the file that is missing, changed or not part of the release.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise ReleaseError(f"{folder} is no release: it has no {MANIFEST}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReleaseError(f"{path} cannot be read: {error}") from None
+    if manifest.format != FORMAT:
+        raise ReleaseError(f"{path} has the format {manifest.format}; this server reads {FORMAT}")
+    there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()} - {MANIFEST}
+    if there != set(manifest.files):
+        odd = ", ".join(sorted(there ^ set(manifest.files)))
+        raise ReleaseError(f"{folder}: {odd}: not in the folder and the manifest alike; build the release again")
+    for name, expected in manifest.files.items():
+        if sha256((folder / name).read_bytes()) != expected:
+            raise ReleaseError(f"{folder / name} was changed after the release was built; build the release again")
+    return manifest
+
+
+def read_pointer(releases: Path, model: str) -> str | None:
+    """Name of the release of `model` that is to serve; None before the first."""
+    try:
+        return str(json.loads((releases / model / POINTER).read_bytes())["release"])
+    except FileNotFoundError:
+        return None
+
+
+def write_pointer(releases: Path, model: str, release: str | None) -> None:
+    """Point to a release, or to none, atomically: a reader sees the old name or the new one."""
+    path = releases / model / POINTER
+    if release is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"release": release}).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that no reader ever sees half of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(name, path)

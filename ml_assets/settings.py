@@ -1,0 +1,90 @@
+"""Where things are: the only place that reads the environment (`ML_ASSETS_*`).
+
+Everything has a default that is right on a laptop; all local state lies below one folder, `.state/`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from ml_assets.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "ML_ASSETS_"
+
+
+class Settings(BaseModel):
+    """One environment's settings. Each field is read from `ML_ASSETS_<FIELD>`, in capitals."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str = Field("local", description="Environment. Only `local` exists today.")
+    home: Path = Field(PROJECT_ROOT / ".state", description="Folder of all local state.")
+    landing: str = Field("", description="Where outside systems put data: a folder or s3://. Default: home/landing.")
+    models: Path = Field(PROJECT_ROOT / "ml_assets" / "defs", description="Folder with one folder per model.")
+    endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
+    mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
+    s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
+
+    @field_validator("env")
+    @classmethod
+    def _known_environment(cls, value: str) -> str:
+        if value != "local":
+            raise ValueError(f"{value!r} is no environment; `local` is the only one so far")
+        return value
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: with every wrong or unknown `ML_ASSETS_*` variable at once.
+        """
+        given = {
+            key.removeprefix(PREFIX).lower(): value
+            for key, value in (os.environ if environ is None else environ).items()
+            if key.startswith(PREFIX) and value != ""
+        }
+        try:
+            settings = cls.model_validate(given)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{PREFIX}{'.'.join(map(str, each['loc'])).upper()}={each['input']!r}: {each['msg']}"
+                for each in error.errors()
+            )
+            raise SettingsError(f"Wrong settings in the environment: {wrong}. See ml_assets/settings.py.") from None
+        home = settings.home.expanduser().resolve()
+        return settings.model_copy(
+            update={
+                "home": home,
+                "landing": settings.landing.rstrip("/") or str(home / "landing"),
+                "models": settings.models.expanduser().resolve(),
+            }
+        )
+
+    @property
+    def lake(self) -> Path:
+        return self.home / "lake"
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.home / "dagster"
+
+    @property
+    def mlflow_uri(self) -> str:
+        return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.home / "mlflow" / "artifacts"
+
+    @property
+    def mlflow_ui(self) -> str:
+        return f"http://127.0.0.1:{self.mlflow_port}"

@@ -1,0 +1,214 @@
+"""A source whose rows belong to partitions: which batches touch which day, and the rows of some days.
+
+A batch may touch several days. Its time column alone is read to find out, once per fingerprint; the answer is kept in
+the lake's `surveys` table, so that a tick of a sensor costs a listing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from ml_assets.contract import Contract
+from ml_assets.digests import digest_of
+from ml_assets.errors import SourceError
+from ml_assets.lake import PARTITION, WHOLE, Lake
+from ml_assets.ml.cleaning import ROW, SOURCE, STRAY, parse_column
+from ml_assets.sources.files import Batch, FileSource
+
+_SURVEYS = "surveys"
+_SCHEMA = {
+    "feed": pl.String,
+    "batch": pl.String,
+    "fingerprint": pl.String,
+    "partition": pl.String,
+    "rows": pl.Int64,
+    "home": pl.Boolean,
+}
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One stream of rows of one model.
+
+    Attributes:
+        name: asset that it fills: `raw_data` or `outcomes`.
+        contract: the columns that its rows carry.
+        time: column whose local day is the partition; None for a snapshot.
+        first: first partition; rows from outside of the calendar stay with their batch's first day, to be rejected there.
+    """
+
+    model: str
+    name: str
+    source: FileSource
+    contract: Contract
+    time: str | None
+    timezone: str
+    first: date | None
+
+
+@dataclass
+class Survey:
+    """What is there now: for each partition the batches that touch it with their number of rows there."""
+
+    partitions: dict[str, dict[Batch, int]] = field(default_factory=dict)
+    homes: dict[Batch, str] = field(default_factory=dict)
+    unreadable: dict[Batch, str] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+
+    def rows(self, partition: str) -> int:
+        return sum(self.partitions.get(partition, {}).values())
+
+    def fingerprint(self, partition: str) -> str:
+        """Changes when a batch that touches the partition is added, changed or removed."""
+        touching = self.partitions.get(partition, {})
+        return digest_of(sorted([each.id, each.fingerprint] for each in touching))
+
+
+def survey(feed: Feed, lake: Lake) -> Survey:
+    """List the source and find the days of every batch that is new or changed.
+
+    A batch that cannot be read blocks the days that it touched before: they keep what they hold until it is mended.
+    """
+    found = Survey()
+    batches = feed.source.batches()
+    if feed.time is None:
+        if batches:
+            found.partitions[WHOLE] = dict.fromkeys(batches, 0)
+        return found
+    known = lake.read(feed.model, _SURVEYS)
+    known = pl.DataFrame(schema=_SCHEMA) if known.is_empty() else known.filter(pl.col("feed") == feed.name)
+    days_of: dict[tuple[str, str], list[dict[str, object]]] = {}
+    touched_before: dict[str, set[str]] = {}
+    for row in known.iter_rows(named=True):
+        days_of.setdefault((row["batch"], row["fingerprint"]), []).append(row)
+        touched_before.setdefault(row["batch"], set()).add(row["partition"])
+    fresh: list[pl.DataFrame] = []
+    for batch in batches:
+        days = days_of.get((batch.id, batch.fingerprint))
+        if days is None:
+            try:
+                counted = _days_of(feed, batch)
+            except SourceError as error:
+                found.unreadable[batch] = str(error)
+                found.blocked |= dict.fromkeys(touched_before.get(batch.id, ()), str(error))
+                continue
+            fresh.append(counted)
+            days = counted.to_dicts()
+        for day in days:
+            found.partitions.setdefault(str(day["partition"]), {})[batch] = int(str(day["rows"]))
+            if day["home"]:
+                found.homes[batch] = str(day["partition"])
+    if fresh:
+        lake.append(feed.model, _SURVEYS, pl.concat(fresh))
+    return found
+
+
+def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.DataFrame:
+    """Rows of all batches that touch `partitions`, with `_partition`, `_source` and `_row`, in the contract's types
+    where a batch is typed and as text where it is text.
+
+    Raises:
+        SourceError: if a batch cannot be read, or a column of it cannot be what the contract says.
+    """
+    wanted = set(partitions)
+    touching = sorted({batch for each in partitions for batch in found.partitions.get(each, {})})
+    frames = []
+    for batch in touching:
+        rows = _typed(feed, batch, feed.source.read(batch))
+        if feed.time is None:
+            day, stray = pl.lit(WHOLE), pl.lit(False)
+        else:
+            days = _local_days(rows.get_column(feed.time), feed)
+            day, stray = days.fill_null(found.homes[batch]), days.is_null()
+        rows = rows.with_row_index(ROW).with_columns(
+            pl.col(ROW).cast(pl.Int64), day.alias(PARTITION), stray.alias(STRAY), pl.lit(batch.id).alias(SOURCE)
+        )
+        frames.append(rows.filter(pl.col(PARTITION).is_in(wanted)))
+    if not frames:
+        own = {PARTITION: pl.String, SOURCE: pl.String, ROW: pl.Int64, STRAY: pl.Boolean}
+        return pl.DataFrame(schema=dict(feed.contract.types) | own)
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _days_of(feed: Feed, batch: Batch) -> pl.DataFrame:
+    """Rows per day of one batch, shape of `_SCHEMA`. Its home is its first day, or the day in its name."""
+    assert feed.time is not None
+    times = feed.source.read(batch, [feed.time]).get_column(feed.time)
+    days = _local_days(times, feed)
+    first = days.min()
+    if first is None:
+        raise SourceError(
+            f"{feed.source.place}: {feed.source.objects.address(batch)}: no row has a {feed.time} from {feed.first} on; "
+            "mend the file, or source.start"
+        )
+    counts = days.fill_null(first).value_counts().rename({days.name: "partition", "count": "rows"})
+    return counts.sort("partition").select(
+        feed=pl.lit(feed.name),
+        batch=pl.lit(batch.id),
+        fingerprint=pl.lit(batch.fingerprint),
+        partition="partition",
+        rows=pl.col("rows").cast(pl.Int64),
+        home=pl.col("partition") == first,
+    )
+
+
+def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
+    """Day of each time in the feed's zone as text; null where it is no time or lies outside of the calendar, which
+    begins with the first partition and ends tomorrow."""
+    assert feed.time is not None
+    if times.dtype == pl.String:
+        times = times.str.strip_chars()
+    parsed = parse_column(times, feed.contract.types[feed.time])
+    if isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None:
+        parsed = parsed.dt.convert_time_zone(feed.timezone)
+    days = parsed.cast(pl.Date)
+    tomorrow = datetime.now(ZoneInfo(feed.timezone)).date() + timedelta(days=1)
+    return days.set(~days.is_between(feed.first, tomorrow), None).dt.to_string("%Y-%m-%d")
+
+
+def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
+    where = f"{feed.source.place}: {feed.source.objects.address(batch)}"
+    missing = [name for name in feed.contract.types if name not in rows.columns]
+    if missing:
+        raise SourceError(
+            f"{where} lacks the column {', '.join(map(repr, missing))} of the contract; it has {', '.join(rows.columns)}. "
+            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
+        )
+    reserved = [name for name in rows.columns if name.startswith("_")]
+    if reserved:
+        raise SourceError(f"{where}: column names that begin with _ are kept for the platform: {', '.join(reserved)}")
+    if all(kind == pl.String for kind in rows.schema.values()):
+        return rows
+    columns = []
+    for name, kind in feed.contract.types.items():
+        series = rows.get_column(name)
+        typed = parse_column(series, kind)
+        lost = series.is_not_null() & typed.is_null()
+        if lost.any():
+            example = series.filter(lost)[0]
+            raise SourceError(
+                f"{where}: column {name!r} arrived as {series.dtype} with {example!r}, the contract says {kind}; "
+                "mend the file, or the contract"
+            )
+        columns.append(typed)
+    return rows.with_columns(columns)
+
+
+def chunks(partitions: Sequence[str], rows: Mapping[str, int], most_rows: int = 500_000, most: int = 31) -> list[list[str]]:
+    """Partitions in runs of one commit each: a large initial load writes several days at once and stays small in memory.
+
+    >>> chunks(["a", "b", "c"], {"a": 3, "b": 3, "c": 3}, most_rows=6)
+    [['a', 'b'], ['c']]
+    """
+    grouped: list[list[str]] = []
+    size = 0
+    for each in partitions:
+        if not grouped or size + rows.get(each, 0) > most_rows or len(grouped[-1]) == most:
+            grouped.append([])
+            size = 0
+        grouped[-1].append(each)
+        size += rows.get(each, 0)
+    return grouped

@@ -1,0 +1,205 @@
+"""What one model declares in its `defs.yaml`, with every default in sight. No behaviour lives here.
+
+The classes are strict and frozen and refuse unknown keys, so that a typo is found where it was written.
+"""
+
+import re
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+
+from ml_assets.durations import Duration
+
+TEMPLATE_VARIABLES = ("landing",)
+Task = Literal["binary", "multiclass", "regression"]
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("accuracy", "precision", "recall", "f1", "roc_auc"),
+    "multiclass": ("accuracy", "precision", "recall", "f1", "roc_auc"),
+    "regression": ("rmse", "mae", "r2"),
+}
+LOWER_IS_BETTER = frozenset({"rmse", "mae"})
+
+
+def _known_templates(text: str) -> str:
+    """`{{ env.HOME }}` and misspelt names would silently become `None` or nothing: refuse them here."""
+    for name in re.findall(r"\{\{\s*(.*?)\s*\}\}", text):
+        if name not in TEMPLATE_VARIABLES:
+            known = ", ".join(TEMPLATE_VARIABLES)
+            raise ValueError(f"{{{{ {name} }}}} is not known here; a model's YAML may use only: {known}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_known_templates)]
+Day = Annotated[date, Strict(False)]
+PythonName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*\.[A-Za-z_]\w*$")]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+
+class Csv(Spec):
+    """How the text of CSV files is to be read."""
+
+    separator: str = Field(",", min_length=1, max_length=1)
+    encoding: Literal["utf8", "utf8-lossy"] = "utf8"
+    header: bool = Field(True, description="Whether the first line names the columns; else `columns` does.")
+    columns: list[str] | None = Field(None, description="Names of the columns, in order, where there is no header.")
+
+    @model_validator(mode="after")
+    def _names_from_somewhere(self) -> Self:
+        if self.header == (self.columns is not None):
+            raise ValueError("give `columns` exactly where `header` is false")
+        return self
+
+
+class FilesSource(Spec):
+    """Files in a folder or below an S3 prefix, each of them one batch."""
+
+    kind: Literal["files"]
+    uri: Text = Field(description="Path or s3:// address with `*` and `**`.")
+    format: Literal["parquet", "csv", "jsonl"] | None = Field(None, description="Default: by the file's ending.")
+    csv: Csv = Csv()
+    null_values: list[str] = Field([""], description="Texts that stand for a missing value.")
+
+
+class Source(FilesSource):
+    """The model's rows: one snapshot, or partitioned by the day of the contract's event time."""
+
+    batch: Literal["snapshot", "day"] = Field("snapshot", description="`day` partitions by the event time.")
+    start: Day | None = Field(None, description="First daily partition; needed with `batch: day`.")
+    timezone: str = Field("UTC", description="Where a day begins and ends.")
+
+    @model_validator(mode="after")
+    def _start_belongs_to_days(self) -> Self:
+        if (self.batch == "day") != (self.start is not None):
+            raise ValueError("`batch: day` needs `start`, the first day; a snapshot has none")
+        return self
+
+
+class Outcomes(FilesSource):
+    """Outcome and target columns that arrive later, in files of their own, joined by `key`."""
+
+    key: list[str] = Field(min_length=1, description="Columns that say to which row an outcome belongs.")
+
+
+class Split(Spec):
+    """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows."""
+
+    by: Literal["time", "random"] = "random"
+    test: float = Field(0.2, gt=0, lt=1)
+    validation: float = Field(0.0, ge=0, lt=1)
+    validation_from: Day | None = Field(None, description="By time: first day of validation, instead of a share.")
+    test_from: Day | None = Field(None, description="By time: first day of the test rows, instead of a share.")
+    salt: str = Field("ml-assets", description="By random: changes which rows are held out.")
+
+    @model_validator(mode="after")
+    def _dates_belong_to_time(self) -> Self:
+        if self.by == "random" and (self.validation_from or self.test_from):
+            raise ValueError("`validation_from` and `test_from` need `by: time`")
+        if self.validation_from and not self.test_from:
+            raise ValueError("`validation_from` needs `test_from`")
+        if self.validation_from and self.test_from and self.validation_from >= self.test_from:
+            raise ValueError(f"validation_from {self.validation_from} is not before test_from {self.test_from}")
+        if self.test + self.validation >= 1:
+            raise ValueError(f"test {self.test} and validation {self.validation} leave no rows to train on")
+        return self
+
+
+class Training(Spec):
+    """What a training needs before it starts, and how it is cross-validated."""
+
+    min_rows: int = Field(1000, ge=1, description="Labelled rows without which nothing is trained.")
+    folds: int = Field(5, ge=2, description="Folds of the cross-validation within the training rows.")
+
+
+class Estimator(Spec):
+    """A scikit-learn estimator. Without `class`, `params` are merged into the default forest's."""
+
+    class_: str | None = Field(None, alias="class", pattern=r"^sklearn(\.\w+)+$")
+    params: dict[str, Any] = Field({}, description="Keyword arguments of the estimator.")
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
+
+    def resolve(self, task: Task) -> tuple[str, dict[str, Any]]:
+        """Dotted class name and keyword arguments for `task`."""
+        if self.class_ is not None:
+            return self.class_, self.params
+        return DEFAULT_ESTIMATOR[task], DEFAULT_PARAMS | self.params
+
+
+DEFAULT_ESTIMATOR: dict[str, str] = {
+    "binary": "sklearn.ensemble.RandomForestClassifier",
+    "multiclass": "sklearn.ensemble.RandomForestClassifier",
+    "regression": "sklearn.ensemble.RandomForestRegressor",
+}
+DEFAULT_PARAMS: dict[str, Any] = {"n_estimators": 100, "max_depth": 10, "random_state": 42}
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Gates(Spec):
+    """What a model must reach on held-out rows before it may serve. Each gate is a blocking asset check."""
+
+    prior: Literal["better", "off"] = Field(
+        "better", description="The 95 % interval of roc_auc (or r2) must lie above what a constant answer reaches."
+    )
+    accuracy: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    f1: Share | None = None
+    roc_auc: Share | None = None
+    rmse: float | None = Field(None, gt=0, description="At most, in the target's unit.")
+    mae: float | None = Field(None, gt=0, description="At most, in the target's unit.")
+    r2: float | None = Field(None, le=1)
+
+    def thresholds(self) -> dict[str, float]:
+        """The absolute thresholds that were set, by metric."""
+        names = {metric for metrics in METRICS.values() for metric in metrics}
+        return {name: value for name, value in self.model_dump(exclude_none=True).items() if name in names}
+
+
+class Endpoint(Spec):
+    """Where an approved model serves."""
+
+    target: Literal["local"] = "local"
+
+
+class Retrain(Spec):
+    """When a model is trained again without anybody asking for it."""
+
+    schedule: str = Field("0 3 * * *", description="Cron line of the daily safety net, in the source's time zone.")
+    min_new_rows: int = Field(1, ge=1, description="Rows in new or changed days that make a retraining worth it.")
+    cooldown: Duration = Field("0s", description="Time between two trainings, at least.")
+
+
+class ModelSpec(Spec):
+    """One model: everything but name, task, contract and source has a default."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    description: str = ""
+    owners: list[str] = Field(["team:data-science"], description="E-mail addresses, or team:<name>.")
+    task: Task
+    contract: PythonName = Field(description="`module.Class` of the pandera model, beside this file.")
+    features: PythonName | None = Field(None, description="`module.LIST` of Polars expressions; default: request columns.")
+    clean: PythonName | None = Field(None, description="`module.function` that cleans one day's pandas frame.")
+    source: Source
+    outcomes: Outcomes | None = Field(None, description="Where outcomes arrive; default: in the source's own rows.")
+    split: Split = Split()
+    training: Training = Training()
+    estimator: Estimator = Estimator()
+    gates: Gates = Gates()
+    endpoint: Endpoint = Endpoint()
+    retrain: Retrain = Retrain()
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> Self:
+        wrong = sorted(set(self.gates.thresholds()) - set(METRICS[self.task]))
+        if wrong:
+            known = ", ".join(METRICS[self.task])
+            raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
+        if self.source.batch == "snapshot" and (self.outcomes or self.split.by == "time"):
+            raise ValueError("outcomes in files of their own and a split by time need `source: {batch: day}`")
+        return self
