@@ -7,13 +7,10 @@ speaks of all its current days, by the counts in their records, and names the da
 from collections.abc import Iterable, Mapping
 
 import dagster as dg
-import pandera.errors
 import pandera.polars as pa
-import polars as pl
 
+from ml_assets.ml.validation import TABLE
 from ml_assets.records import Record
-
-TABLE = "table"
 
 
 def check_specs(key: dg.AssetKey, schema: pa.DataFrameSchema, *, blocking: bool) -> list[dg.AssetCheckSpec]:
@@ -30,23 +27,6 @@ def check_specs(key: dg.AssetKey, schema: pa.DataFrameSchema, *, blocking: bool)
     ]
     wide = "; ".join(str(check.description or check.name) for check in schema.checks)
     return [*specs, dg.AssetCheckSpec(TABLE, asset=key, blocking=blocking, description=wide or "columns and types")]
-
-
-def count_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> dict[str, int]:
-    """For each column (or `table`) the number of rows that break one of its checks; columns without any are left out."""
-    try:
-        schema.validate(frame, lazy=True)
-        return {}
-    except pandera.errors.SchemaErrors as error:
-        cases = error.failure_cases
-    named = cases.with_columns(
-        pl.when((pl.col("schema_context") == "Column") & pl.col("column").is_in(list(schema.columns)))
-        .then("column")
-        .otherwise(pl.lit(TABLE))
-        .alias("column")
-    )
-    counted = named.group_by("column").agg(pl.col("index").n_unique())
-    return {column: max(int(count), 1) for column, count in counted.iter_rows()}
 
 
 def check_results(

@@ -72,11 +72,18 @@ class Contract:
     @cached_property
     def types(self) -> dict[str, pl.DataType]:
         """Polars type of each column, in the contract's order."""
-        return {name: column.dtype.type for name, column in self.schema.columns.items()}
+        declared = {name: column.dtype.type for name, column in self.schema.columns.items()}
+        return {name: kind() if isinstance(kind, type) else kind for name, kind in declared.items()}
 
     def having(self, *roles: str) -> list[str]:
         """Columns that have any of the roles, in the contract's order."""
         return [name for name in self.types if self.roles[name] & set(roles)]
+
+    @cached_property
+    def arriving(self) -> "Contract":
+        """The columns that the source carries: all but a target marked `derived`, which the user's `clean(df)` sets."""
+        derived = {name for name, column in self.schema.columns.items() if (column.metadata or {}).get("derived")}
+        return self.select(name for name in self.types if name not in derived)
 
     @property
     def key(self) -> list[str]:

@@ -18,12 +18,17 @@ def definitions() -> dg.Definitions:
 
 
 def models_in(folder: Path) -> dg.Definitions:
-    """All models of a folder, which need not be a package: examples and tests have folders of their own."""
+    """Definitions of all models of a folder."""
+    with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):  # Dagster's own, for code references
+        return component_tree(folder).build_defs()
+
+
+def component_tree(folder: Path) -> ComponentTree:
+    """The models of a folder, which need not be a package: examples and tests have folders of their own."""
     module = types.ModuleType(f"ml_assets_models_{folder.name}")
     module.__path__ = [str(folder)]
     module.__file__ = str(folder / "__init__.py")
-    with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):  # Dagster's own, for code references
-        return ComponentTree(defs_module=module, project_root=PROJECT_ROOT).build_defs()
+    return ComponentTree(defs_module=module, project_root=PROJECT_ROOT)
 
 
 def resources_of(settings: Settings) -> dg.Definitions:

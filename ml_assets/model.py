@@ -75,7 +75,7 @@ class Model:
         key = "source" if name == "raw_data" else "outcomes"
         source = open_source(spec, f"{self.name}: {key}", self.s3_endpoint_url)
         zone, first = self.spec.source.timezone, self.spec.source.start
-        return Feed(self.name, name, source, contract, time if self.daily else None, zone, first)
+        return Feed(self.name, name, source, contract.arriving, time if self.daily else None, zone, first)
 
     @cached_property
     def cleaning_digest(self) -> str:
@@ -148,6 +148,12 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
                 f"{place}: with `batch: day` the event time {contract.event_time!r} belongs to the key too "
                 '(role ["key", "event_time"]): then duplicates lie in one day'
             )
+    derived = [name for name in contract.types if name not in contract.arriving.types]
+    if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
+        raise ModelDefinitionError(
+            f"{place}: column {derived[0]!r} is marked derived: that is for a target that `clean` sets from outcomes in "
+            "the same rows"
+        )
     if spec.outcomes is not None:
         if contract.known_at is None:
             raise ModelDefinitionError(

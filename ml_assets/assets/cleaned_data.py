@@ -6,15 +6,13 @@ raw = cleaned + rejected + duplicates, for every day, is a blocking check.
 from collections.abc import Iterator, Mapping
 
 import dagster as dg
-import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
-from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec, count_failures
+from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
-from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import clean
+from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.schemas import REJECTED
 from ml_assets.model import Model
 from ml_assets.records import read_latest
@@ -62,34 +60,29 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             raw = tables.read(model.name, "raw_data", [each for each in partitions if each in raw_records])
             made: dict[str, Made | MlAssetsError] = {}
+            place = f"{model.name}/cleaned_data"
+            done = clean(raw, contract, null_values=model.spec.source.null_values, hook=model.hook, place=place)
             for each in partitions:
                 if each not in raw_records:
                     made[each] = BatchRefusedError(f"raw_data has no such partition; materialise {model.name}/raw_data")
                     continue
-                try:
-                    made[each] = _clean_one(each, raw.filter(pl.col(PARTITION) == each).drop(PARTITION))
-                except MlAssetsError as error:
-                    made[each] = error
+                rows = done.get(each) or Cleaned.empty(contract)
+                made[each] = rows if isinstance(rows, BatchRefusedError) else _slices(each, rows)
             return made
 
-        def _clean_one(partition: str, rows: pl.DataFrame) -> Made:
-            done = clean(
-                rows,
-                contract,
-                null_values=model.spec.source.null_values,
-                hook=model.hook,
-                place=f"{model.name}/cleaned_data {partition}",
-            )
+        def _slices(partition: str, done: Cleaned) -> Made:
             inputs = cleaned_inputs(model, raw_records[partition].content)
-            details = {"raw": rows.height, "rejected": done.rejected.height, "duplicates": done.duplicates}
+            details = {
+                "raw": raw_records[partition].rows, "rejected": done.rejected.height, "duplicates": done.duplicates,
+            }
             return {
-                "cleaned_data": Slice(done.rows, inputs, details, count_failures(contract.schema, done.rows)),
-                "rejected_rows": Slice(done.rejected, inputs, {}, count_failures(REJECTED, done.rejected)),
+                "cleaned_data": Slice(done.rows, inputs, details),
+                "rejected_rows": Slice(done.rejected, inputs),
             }
 
         rows = {each: record.rows for each, record in raw_records.items() if each in set(partitions_in(context))}
-        names = {"cleaned_data": "cleaned_data", "rejected_rows": "rejected_rows"}
-        done = refresh(context, model, tables, names, rows, work)
+        schemas = {"cleaned_data": contract.schema, "rejected_rows": REJECTED}
+        done = refresh(context, model, tables, schemas, rows, work)
         yield dg.MaterializeResult(
             **done.results["cleaned_data"],
             check_results=[

@@ -7,12 +7,13 @@ import dagster as dg
 import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution
-from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
 from ml_assets.digests import digest_of, digest_of_fitted
 from ml_assets.errors import NotApprovedError
-from ml_assets.lake import WHOLE
+from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.ml.schemas import answers_schema
+from ml_assets.ml.validation import count_failures
 from ml_assets.ml.verdict import require_approval
 from ml_assets.model import Model
 from ml_assets.records import Record, append_records, read_latest
@@ -65,9 +66,9 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         release = build_release(
             model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
         )
-        address = target.bring(model.name, release)
+        address, proof = target.bring(model.name, release)
         registry.set_champion(model.name, version)
-        answers = _answers(target.golden_answers(release))
+        answers = _table(proof)
         inputs = endpoint_inputs(model, judged)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         details = {"version": version, "release": release.name, "address": address, "since": since}
@@ -84,16 +85,17 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                 "release": dg.MetadataValue.path(str(release)),
                 "proof": dg.MetadataValue.text(f"{answers.height} golden rows answered as recorded"),
             },
-            check_results=list(check_results(spec.key, schema, {WHOLE: count_failures(schema, answers)})),
+            check_results=list(check_results(spec.key, schema, {WHOLE: count_failures(schema, answers).get(WHOLE, {})})),
         )
 
     return step
 
 
-def _answers(answers: list[dict[str, object]]) -> pl.DataFrame:
+def _table(answers: list[dict[str, object]]) -> pl.DataFrame:
     """Answers as a table: the label with its highest score, or the value."""
+    whole = pl.lit(WHOLE).alias(PARTITION)
     if "value" in answers[0]:
-        return pl.DataFrame({"value": [each["value"] for each in answers]}, schema={"value": pl.Float64})
+        return pl.DataFrame({"value": [each["value"] for each in answers]}, schema={"value": pl.Float64}).select("value", whole)
     scores = [max(each["scores"].values()) if "scores" in each else each["score"] for each in answers]  # type: ignore[attr-defined]
     labels = [str(each["label"]) for each in answers]
-    return pl.DataFrame({"label": labels, "score": scores}, schema={"label": pl.String, "score": pl.Float64})
+    return pl.DataFrame({"label": labels, "score": scores}, schema={"label": pl.String, "score": pl.Float64}).with_columns(whole)

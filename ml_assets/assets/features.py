@@ -7,7 +7,7 @@ import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
-from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
 from ml_assets.lake import PARTITION
@@ -60,11 +60,11 @@ def features(model: Model) -> dg.AssetsDefinition:
                 rows = cleaned.filter(pl.col(PARTITION) == each)
                 frame = pl.concat([rows.select(identifying), model.features.compute(rows)], how="horizontal")
                 inputs = features_inputs(model, cleaned_records[each].content)
-                made[each] = {"features": Slice(frame, inputs, {}, count_failures(schema, frame))}
+                made[each] = {"features": Slice(frame, inputs)}
             return made
 
         rows = {each: record.rows for each, record in cleaned_records.items() if each in set(partitions_in(context))}
-        done = refresh(context, model, tables, {"features": "features"}, rows, work)
+        done = refresh(context, model, tables, {"features": schema}, rows, work)
         result = done.results["features"]
         result["metadata"]["dagster/column_lineage"] = lineage
         yield dg.MaterializeResult(

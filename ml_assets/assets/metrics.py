@@ -10,7 +10,7 @@ import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.assets.trained_model import training_rows
-from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE
@@ -18,6 +18,7 @@ from ml_assets.ml.evaluation import Scored, measure
 from ml_assets.ml.plots import draw
 from ml_assets.ml.schemas import METRICS
 from ml_assets.ml.training import encode, model_inputs
+from ml_assets.ml.validation import count_failures
 from ml_assets.ml.verdict import Gate, Verdict, gate_names, judge
 from ml_assets.model import Model
 from ml_assets.records import Record, append_records, read_latest
@@ -103,7 +104,8 @@ def metrics(model: Model) -> dg.AssetsDefinition:
         registry.record_verdict(verdict)
         plots = draw(test, f"{model.name} version {about['version']}, {len(rows.sides.test):,} held-out rows")
         _log(registry.client, about["mlflow_run_id"], values, plots, verdict)
-        tables.replace(model.name, "metrics", table.with_columns(pl.lit(WHOLE).alias(PARTITION)), [WHOLE])
+        table = table.with_columns(pl.lit(WHOLE).alias(PARTITION))
+        tables.replace(model.name, "metrics", table, [WHOLE])
         details = {
             "version": about["version"],
             "approved": verdict.approved,
@@ -131,7 +133,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
                 **{name: _image(png) for name, png in plots.items()},
             },
             check_results=[
-                *check_results(spec.key, METRICS, {WHOLE: count_failures(METRICS, table)}),
+                *check_results(spec.key, METRICS, {WHOLE: count_failures(METRICS, table).get(WHOLE, {})}),
                 *(_gate_result(model, each) for each in outcomes),
             ],
         )

@@ -12,11 +12,11 @@ import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
-from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec, count_failures
+from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import clean
+from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
@@ -78,22 +78,27 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Any, sche
             try:
                 if each in found.blocked:
                     raise SourceError(found.blocked[each])
-                rows = read_partitions(feed, found, [each]).drop(PARTITION)
-                done = clean(rows, feed.contract, null_values=null_values, place=f"{model.name}/outcomes {each}")
+                rows = read_partitions(feed, found, [each])
+                place = f"{model.name}/outcomes"
+                done = clean(rows, feed.contract, null_values=null_values, place=place).get(each)
             except MlAssetsError as error:
                 made[each] = error
                 continue
+            if isinstance(done, BatchRefusedError):
+                made[each] = done
+                continue
+            done = done or Cleaned.empty(feed.contract)
             quarantine = done.rejected.with_columns(pl.lit(each).alias(PARTITION))
             tables.replace(model.name, REJECTED_TABLE, quarantine, [each])
             known = pl.col(time).cast(pl.Datetime("us", "UTC")).alias(KNOWN_AT)
             frame = done.rows.with_columns(known).select(list(schema.columns))
             counts = {"raw": rows.height, "rejected": done.rejected.height, "duplicates": done.duplicates}
             inputs = outcomes_inputs(model, fingerprint=found.fingerprint(each))
-            made[each] = {"outcomes": Slice(frame, inputs, counts, count_failures(schema, frame))}
+            made[each] = {"outcomes": Slice(frame, inputs, counts)}
         return made
 
     rows = {each: found.rows(each) for each in partitions_in(context)}
-    return refresh(context, model, tables, {"outcomes": "outcomes"}, rows, work)
+    return refresh(context, model, tables, {"outcomes": schema}, rows, work)
 
 
 def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Any, schema: Any) -> Any:
@@ -110,11 +115,11 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Any, sche
             rows = cleaned.filter(pl.col(PARTITION) == each)
             frame = rows.with_columns(_known_at(model).alias(KNOWN_AT)).select(list(schema.columns))
             inputs = outcomes_inputs(model, cleaned_content=cleaned_records[each].content)
-            made[each] = {"outcomes": Slice(frame, inputs, {}, count_failures(schema, frame))}
+            made[each] = {"outcomes": Slice(frame, inputs)}
         return made
 
     rows = {each: record.rows for each, record in cleaned_records.items() if each in set(partitions_in(context))}
-    return refresh(context, model, tables, {"outcomes": "outcomes"}, rows, work)
+    return refresh(context, model, tables, {"outcomes": schema}, rows, work)
 
 
 def _known_at(model: Model) -> pl.Expr:

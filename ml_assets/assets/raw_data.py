@@ -9,9 +9,10 @@ import polars as pl
 from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
 from ml_assets.checks import check_results, check_specs
-from ml_assets.errors import MlAssetsError, SourceError
+from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import clean
+from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.ml.validation import TABLE
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 from ml_assets.sources.feed import read_partitions, survey
@@ -20,7 +21,7 @@ INGESTED_AT = "_ingested_at"
 
 
 def raw_data(model: Model) -> dg.AssetsDefinition:
-    contract = model.rows_contract
+    contract = model.rows_contract.arriving
     spec = asset_spec(
         model,
         "raw_data",
@@ -47,32 +48,35 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
             readable = [each for each in partitions if each not in blocked]
             made: dict[str, Made | MlAssetsError] = dict(blocked)
             for each, rows in _read(readable).items():
-                made[each] = rows if isinstance(rows, MlAssetsError) else {"raw_data": _slice(each, rows)}
+                made[each] = rows if isinstance(rows, MlAssetsError) else {"raw_data": rows}
             return made
 
-        def _read(partitions: list[str]) -> dict[str, pl.DataFrame | MlAssetsError]:
+        def _read(partitions: list[str]) -> dict[str, Slice | MlAssetsError]:
             try:
                 rows = read_partitions(model.rows_feed, found, partitions)
+                judged = clean(rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data")
             except MlAssetsError as error:
                 if len(partitions) == 1:
                     return {partitions[0]: error}
                 # One bad batch must not hold up the days that it does not touch.
-                return {each: frame for name in partitions for each, frame in _read([name]).items()}
-            return {each: rows.filter(pl.col(PARTITION) == each).drop(PARTITION) for each in partitions}
+                return {each: made for name in partitions for each, made in _read([name]).items()}
+            stamped = rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT))
+            return {each: _slice(each, stamped, judged.get(each)) for each in partitions}
 
-        def _slice(partition: str, rows: pl.DataFrame) -> Slice:
-            judged = clean(rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data")
+        def _slice(partition: str, rows: pl.DataFrame, judged: Cleaned | BatchRefusedError | None) -> Slice:
             batches = {each.id: each.fingerprint for each in found.partitions.get(partition, {})}
+            # A day that breaks a check as a whole is kept raw, and refused when it is to be cleaned.
+            failures = judged.failures if isinstance(judged, Cleaned) else {TABLE: 1} if judged else {}
             return Slice(
-                frame=rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT)),
+                frame=rows.filter(pl.col(PARTITION) == partition).drop(PARTITION),
                 inputs=found.fingerprint(partition),
                 details={"batches": batches},
-                failures=judged.failures,
+                failures=failures,
                 volatile=(INGESTED_AT,),
             )
 
         rows = {each: found.rows(each) for each in partitions_in(context)}
-        done = refresh(context, model, tables, {"raw_data": "raw_data"}, rows, work)
+        done = refresh(context, model, tables, {"raw_data": None}, rows, work)
         results = check_results(
             key_of(model, "raw_data"), contract.schema, done.failures("raw_data"), severity=dg.AssetCheckSeverity.WARN
         )

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+import pandera.polars as pa
 import polars as pl
 
 from ml_assets.assets.naming import key_of, partitions_in, preview
 from ml_assets.digests import digest_of, digest_of_frame
 from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
+from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.sources.feed import chunks
@@ -23,7 +25,7 @@ class Slice:
     Attributes:
         frame: the rows, without `_partition`.
         inputs: digest of everything that the rows depend on.
-        failures: what `checks.count_failures` said of them.
+        failures: rows that break a check by column, where the table's own schema is not what is asked.
         volatile: columns that are no content, such as when a row was ingested.
     """
 
@@ -56,7 +58,7 @@ def refresh(
     context: dg.AssetExecutionContext,
     model: Model,
     lake: Lake,
-    assets: Mapping[str, str],
+    schemas: Mapping[str, pa.DataFrameSchema | None],
     rows: Mapping[str, int],
     work: Work,
 ) -> Refreshed:
@@ -66,7 +68,7 @@ def refresh(
     reported, and the step fails at the end with every reason.
 
     Args:
-        assets: the step's assets, each with its table in the lake.
+        schemas: the step's assets, each with the schema that its rows are counted against; None leaves that to `work`.
         rows: expected rows by partition, which bounds how many partitions are in memory at once.
         work: makes some partitions.
 
@@ -74,7 +76,7 @@ def refresh(
         dagster.Failure: naming each partition that could not be made.
     """
     wanted = partitions_in(context)
-    done: dict[str, dict[str, Record]] = {asset: {} for asset in assets}
+    done: dict[str, dict[str, Record]] = {asset: {} for asset in schemas}
     refused: dict[str, str] = {}
     samples: dict[str, pl.DataFrame] = {}
     for chunk in chunks(wanted, rows):
@@ -87,20 +89,22 @@ def refresh(
         if not made:
             continue
         records = []
-        for asset, table in assets.items():
+        for asset, schema in schemas.items():
             frame = pl.concat(
                 [each[asset].frame.with_columns(pl.lit(name).alias(PARTITION)) for name, each in made.items()],
                 how="diagonal_relaxed",
             )
-            version = lake.replace(model.name, table, frame, list(made))
+            version = lake.replace(model.name, asset, frame, list(made))
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
+            counted = count_failures(schema, frame) if schema is not None else {}
             for partition, each in made.items():
-                record = _record(asset, partition, each[asset], context.run_id, version)
+                failures = each[asset].failures if schema is None else counted.get(partition, {})
+                record = _record(asset, partition, each[asset], failures, context.run_id, version)
                 records.append(record)
                 done[asset][partition] = record
         append_records(lake, model.name, records)
-        context.log.info(f"{model.name}: {', '.join(assets)}: {chunk[0]} to {chunk[-1]} written")
+        context.log.info(f"{model.name}: {', '.join(schemas)}: {chunk[0]} to {chunk[-1]} written")
     if refused:
         _fail(context, model, done, refused)
     latest = read_latest(lake, model.name)
@@ -110,7 +114,9 @@ def refresh(
     return Refreshed(latest, results)
 
 
-def _record(asset: str, partition: str, made: Slice, run_id: str, version: int) -> Record:
+def _record(
+    asset: str, partition: str, made: Slice, failures: dict[str, int], run_id: str, version: int
+) -> Record:
     return Record(
         asset=asset,
         partition=partition,
@@ -119,7 +125,7 @@ def _record(asset: str, partition: str, made: Slice, run_id: str, version: int) 
         rows=made.frame.height,
         run_id=run_id,
         version=version,
-        details=made.details | {"failures": made.failures},
+        details=made.details | {"failures": failures},
     )
 
 

@@ -8,13 +8,14 @@ import dagster as dg
 import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
-from ml_assets.checks import check_results, check_specs, count_failures
+from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
 from ml_assets.errors import TrainingError
-from ml_assets.lake import WHOLE, Lake
+from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Sides, split_rows
 from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
+from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.resources import LakeResource, TrackingResource
@@ -99,7 +100,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
-        failures = {WHOLE: count_failures(schema, rows.frame)}
+        failures = count_failures(schema, rows.frame.with_columns(pl.lit(WHOLE).alias(PARTITION)))
         counts = {
             "cleaned": rows.labelled.cleaned,
             "labelled": rows.frame.height,
@@ -157,7 +158,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 asset: {each: record.content for each, record in latest.of(asset).items()}
                 for asset in ("features", "outcomes")
             },
-            "failures": failures[WHOLE],
+            "failures": failures.get(WHOLE, {}),
         }
         record = Record("trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details)
         append_records(tables, model.name, [record])
@@ -174,7 +175,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "model_digest": dg.MetadataValue.text(model_digest),
                 "data_digest": dg.MetadataValue.text(data_digest),
             },
-            check_results=list(check_results(key_of(model, "trained_model"), schema, failures)),
+            check_results=list(check_results(key_of(model, "trained_model"), schema, {WHOLE: failures.get(WHOLE, {})})),
         )
 
     return step

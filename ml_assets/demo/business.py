@@ -57,7 +57,7 @@ class Business:
         reported = made.filter(
             pl.col("reported"), pl.col("reported_at") >= start, pl.col("reported_at") < start + timedelta(days=1)
         )
-        return reported.select("order_id", "reported_at", "minutes_late", late=pl.col("minutes_late") > 5).sort(
+        return reported.select("order_id", "reported_at", "minutes_late", late=pl.col("minutes_late") > 0).sort(
             "reported_at", "order_id"
         )
 

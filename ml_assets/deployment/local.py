@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import requests
 
-from ml_assets.errors import EndpointError
+from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
 from ml_assets.serving.scorer import require_equal
 
@@ -105,11 +105,11 @@ class LocalTarget:
             self._address.unlink(missing_ok=True)
             return True
 
-    def bring(self, model: str, folder: Path) -> str:
+    def bring(self, model: str, folder: Path) -> tuple[str, list[dict[str, Any]]]:
         """Let the release in `folder` serve, and have it proven: its version and the golden rows' answers over HTTP.
 
         Returns:
-            The address where it answers.
+            The address where it answers, and its answers to the golden rows.
 
         Raises:
             EndpointError: if the server refuses the release or answers otherwise; what served before serves on.
@@ -118,15 +118,15 @@ class LocalTarget:
         before = read_pointer(self.releases, model)
         write_pointer(self.releases, model, folder.name)
         try:
-            self._wait_for(url, model, folder.name)
-            self.prove(url, model, folder)
+            self.wait_for(url, model, folder.name)
+            answers = self.prove(url, model, folder)
         except BaseException:
             write_pointer(self.releases, model, before)
             raise
-        return f"{url}/models/{model}/predict"
+        return f"{url}/models/{model}/predict", answers
 
-    def prove(self, url: str, model: str, folder: Path) -> None:
-        """Ask the server for the release's version and golden rows.
+    def prove(self, url: str, model: str, folder: Path) -> list[dict[str, Any]]:
+        """Ask the server for the release's version and golden rows, and return its answers to them.
 
         Raises:
             EndpointError: if the version or an answer is another one.
@@ -136,11 +136,11 @@ class LocalTarget:
         answer = self.ask(model, golden["rows"], url)
         if answer["version"] != manifest.version:
             raise EndpointError(f"{model}: version {answer['version']} answers, not {manifest.version}")
-        require_equal(golden["answers"], answer["predictions"], f"{model} at {url}")
-
-    def golden_answers(self, folder: Path) -> list[dict[str, Any]]:
-        """The recorded answers to a release's golden rows, which `prove` compared with the server's."""
-        return list(msgspec.json.decode((folder / GOLDEN).read_bytes())["answers"])
+        try:
+            require_equal(golden["answers"], answer["predictions"], f"{model} at {url}")
+        except ReleaseError as error:
+            raise EndpointError(str(error)) from None
+        return list(answer["predictions"])
 
     def ask(self, model: str, rows: list[dict[str, Any]], url: str | None = None) -> dict[str, Any]:
         """The server's answer to some rows."""
@@ -152,7 +152,12 @@ class LocalTarget:
             raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
         return dict(response.json())
 
-    def _wait_for(self, url: str, model: str, release: str) -> None:
+    def wait_for(self, url: str, model: str, release: str) -> None:
+        """Wait until the server serves a release.
+
+        Raises:
+            EndpointError: if it refuses the release, or takes longer than `START_SECONDS`.
+        """
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             health = requests.get(f"{url}/health", timeout=5).json()

@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import pandera.errors
 import polars as pl
 
 from ml_assets.contract import SURROGATE_KEY, Contract
 from ml_assets.errors import BatchRefusedError
+from ml_assets.lake import PARTITION
+from ml_assets.ml.validation import failure_cases, rowwise
 
 SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
 STRAY = "_stray"  # its time is none, or lies outside of the calendar
+REJECTED_SCHEMA = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -38,26 +40,40 @@ class Cleaned:
     duplicates: int
     failures: dict[str, int]
 
+    @classmethod
+    def empty(cls, contract: Contract) -> "Cleaned":
+        """What becomes of no rows."""
+        own = {} if contract.having("key") else {SURROGATE_KEY: pl.String}
+        return cls(pl.DataFrame(schema=dict(contract.types) | own), pl.DataFrame(schema=REJECTED_SCHEMA), 0, {})
 
-REJECTED_SCHEMA = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
+
 
 
 def clean(
     raw: pl.DataFrame, contract: Contract, *, null_values: Sequence[str] = ("",), hook: Hook | None = None, place: str
-) -> Cleaned:
-    """Sort `raw` rows into cleaned, rejected and duplicate ones.
+) -> dict[str, Cleaned | BatchRefusedError]:
+    """Sort `raw` rows into cleaned, rejected and duplicate ones, for each of the partitions that they belong to.
+
+    What concerns one row is done for all rows at once; what concerns a day (the hook, duplicates, checks over the whole
+    table) is done day by day, so that it makes no difference which days are cleaned together.
 
     Args:
-        raw: the contract's columns in any types, with `_source`, `_row` and `_stray`.
-        contract: decides about each row, in one lazy validation.
+        raw: the contract's columns in any types, with `_partition`, `_source`, `_row` and `_stray`.
+        contract: decides about each row, in one lazy validation; once more after the hook, which also has to set a
+            derived target.
         null_values: texts that stand for a missing value.
         hook: the user's own `clean(df)`; may drop rows and set outcome and target columns.
         place: model and table, for messages.
 
+    Returns:
+        What became of each partition's rows. A partition is refused if a check over its whole table fails or the hook
+        does what it may not.
+
     Raises:
-        BatchRefusedError: if a column of the contract is missing, or the hook changes what it may not.
+        BatchRefusedError: if a column of the contract is missing.
     """
-    missing = [name for name in contract.types if name not in raw.columns]
+    arriving = contract.arriving
+    missing = [name for name in arriving.types if name not in raw.columns]
     if missing:
         raise BatchRefusedError(
             f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
@@ -65,26 +81,43 @@ def clean(
             "Nothing of it was written: mend the file, or the contract if the column is gone for good"
         )
     numbered = raw.with_row_index("_index")
-    parsed, reasons = _parse(numbered, contract, null_values)
-    reasons = pl.concat([reasons, _strays(numbered, contract), _violations(parsed, contract, place)])
+    parsed, unparsed = _parse(numbered, arriving, null_values)
+    found, refused = _violations(parsed, arriving, place)
+    reasons = pl.concat([unparsed, _strays(numbered, arriving), found])
     good = _without(parsed, reasons)
-    if hook is not None and good.height:
-        good, dropped = _run_hook(good, contract, hook, place)
-        broken = _violations(good, contract, place)
-        good, reasons = _without(good, broken), pl.concat([reasons, dropped, broken])
-    provenance = numbered.select("_index", SOURCE, ROW)
+    if hook is not None:
+        good, dropped, failed = _run_hook(good, contract, hook, place)
+        found, broken = _violations(good, contract, place)
+        good, reasons = _without(good, found), pl.concat([reasons, dropped, found])
+        refused |= failed | broken
+    kept = _without_duplicates(good, numbered, contract)
+    rejected = _rejected(numbered, reasons)
+    failures = reasons.join(numbered.select("_index", PARTITION), on="_index", how="left")
+    done: dict[str, Cleaned | BatchRefusedError] = dict(refused)
+    for partition in numbered.get_column(PARTITION).unique().sort():
+        if partition not in refused:
+            own = pl.col(PARTITION) == partition
+            rows = kept.filter(own).drop(PARTITION)
+            done[partition] = Cleaned(
+                rows,
+                rejected.filter(own).drop(PARTITION),
+                good.filter(own).height - rows.height,
+                _count(failures.filter(own)),
+            )
+    return done
+
+
+def _without_duplicates(good: pl.DataFrame, numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """One row per key and day: the one that arrived in the later batch or, within a batch, further down."""
     key = contract.having("key") or list(contract.types)
     kept = (
-        good.join(provenance, on="_index", how="left")
+        good.join(numbered.select("_index", SOURCE, ROW), on="_index", how="left")
         .sort(SOURCE, ROW)
-        .unique(key, keep="last", maintain_order=True)
-        .sort(key)
-        .select(list(contract.types))
+        .unique([PARTITION, *key], keep="last", maintain_order=True)
+        .sort(PARTITION, *key)
+        .select(PARTITION, *contract.types)
     )
-    if not contract.having("key"):
-        kept = _with_surrogate_key(kept, contract)
-    duplicates = good.height - kept.height
-    return Cleaned(kept, _rejected(numbered, reasons), duplicates, _count(reasons))
+    return kept if contract.having("key") else _with_surrogate_key(kept, contract)
 
 
 def _with_surrogate_key(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -93,7 +126,7 @@ def _with_surrogate_key(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     texts = rows.select(pl.concat_str([pl.col(name).cast(pl.String).fill_null("") for name in known], separator="\x1f"))
     hashes = [hashlib.blake2b(text.encode(), digest_size=12).hexdigest() for text in texts.to_series()]
     hashed = rows.with_columns(pl.Series(SURROGATE_KEY, hashes, dtype=pl.String))
-    number = pl.int_range(pl.len()).over(SURROGATE_KEY).cast(pl.String)
+    number = pl.int_range(pl.len()).over(PARTITION, SURROGATE_KEY).cast(pl.String)
     return hashed.with_columns(pl.concat_str(SURROGATE_KEY, pl.lit("-"), number))
 
 
@@ -112,7 +145,8 @@ def _parse(
     numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The contract's columns in its types; a value that cannot be one is null and has a reason."""
-    columns, reasons = [numbered.get_column("_index")], [pl.DataFrame(schema=_REASONS)]
+    columns = [numbered.get_column("_index"), numbered.get_column(PARTITION)]
+    reasons = [pl.DataFrame(schema=_REASONS)]
     for name, kind in contract.types.items():
         series = numbered.get_column(name)
         if series.dtype == pl.String:
@@ -189,68 +223,93 @@ def _strays(numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     )
 
 
-def _violations(parsed: pl.DataFrame, contract: Contract, place: str) -> pl.DataFrame:
-    """Each broken check of each row, from one lazy validation."""
-    try:
-        contract.schema.validate(parsed.drop("_index"), lazy=True)
-        return pl.DataFrame(schema=_REASONS)
-    except pandera.errors.SchemaErrors as error:
-        cases = error.failure_cases
-    table_wide = cases.filter(pl.col("index").is_null())
-    if table_wide.height:
-        first = table_wide.row(0, named=True)
-        raise BatchRefusedError(
-            f"{place}: the check {first['check']} of {first['column']} fails for the table as a whole, so that no row "
-            f"can be told from the others: {first['failure_case']}"
+def _violations(
+    parsed: pl.DataFrame, contract: Contract, place: str
+) -> tuple[pl.DataFrame, dict[str, BatchRefusedError]]:
+    """Each broken check of each row, and the partitions that break a check as a whole."""
+    reasons, refused = [pl.DataFrame(schema=_REASONS)], {}
+    tables = [parsed] if rowwise(contract.schema) else parsed.partition_by(PARTITION)
+    for table in tables:
+        cases = failure_cases(contract.schema, table)
+        wide = cases.filter(pl.col("index").is_null())
+        if wide.height:
+            first = wide.row(0, named=True)
+            partition = table.item(0, PARTITION) if table.height else "?"
+            refused[partition] = BatchRefusedError(
+                f"{place} {partition}: the check {first['check']} of {first['column']} fails for the table as a whole, "
+                f"so that no row can be told from the others: {first['failure_case']}"
+            )
+            continue
+        whole_row = pl.col("schema_context") == "DataFrameSchema"
+        found = cases.select(
+            _position=pl.col("index").cast(pl.UInt32),
+            column=pl.when(whole_row).then(pl.lit("table")).otherwise("column"),
+            check="check",
+            value=pl.when(~whole_row).then("failure_case"),
         )
-    whole_row = pl.col("schema_context") == "DataFrameSchema"
-    found = cases.select(
-        _position=pl.col("index").cast(pl.UInt32),
-        column=pl.when(whole_row).then(pl.lit("table")).otherwise("column"),
-        check="check",
-        value=pl.when(~whole_row).then("failure_case"),
-    )
-    order = parsed.select("_index").with_row_index("_position")
-    return found.join(order, on="_position", how="left").select(list(_REASONS))
+        order = table.select("_index").with_row_index("_position")
+        reasons.append(found.join(order, on="_position", how="left").select(list(_REASONS)))
+    return pl.concat(reasons), refused
 
 
 def _run_hook(
     good: pl.DataFrame, contract: Contract, hook: Hook, place: str
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Run the user's `clean(df)` on the rows that keep the contract; rows that it drops are rejected rows."""
-    given = good.to_pandas().set_index("_index")
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, BatchRefusedError]]:
+    """Run the user's `clean(df)` on each day's rows that keep the contract; rows that it drops are rejected rows."""
+    after = [pl.DataFrame(schema={"_index": pl.UInt32, PARTITION: pl.String} | dict(contract.types))]
+    dropped, refused = [pl.DataFrame(schema=_REASONS)], {}
+    for day in good.partition_by(PARTITION):
+        partition = day.item(0, PARTITION)
+        try:
+            returned = _hooked(day, contract, hook, f"{place} {partition}")
+        except BatchRefusedError as error:
+            refused[partition] = error
+            continue
+        after.append(returned.with_columns(pl.lit(partition).alias(PARTITION)).select(after[0].columns))
+        dropped.append(
+            day.filter(~pl.col("_index").is_in(returned["_index"].implode()))
+            .select("_index")
+            .with_columns(column=pl.lit("table"), check=pl.lit("dropped by clean(df)"), value=pl.lit(None, pl.String))
+        )
+    return pl.concat(after), pl.concat(dropped), refused
+
+
+def _hooked(day: pl.DataFrame, contract: Contract, hook: Hook, place: str) -> pl.DataFrame:
+    """What the hook makes of one day, in the contract's types.
+
+    Raises:
+        BatchRefusedError: if it fails, or changes a column that a request carries too.
+    """
+    given = day.drop(PARTITION).to_pandas().set_index("_index")
     try:
         returned = hook(given.copy())
     except Exception as error:
         raise BatchRefusedError(f"{place}: clean(df) raised {type(error).__name__}: {error}") from error
     if not isinstance(returned, pd.DataFrame) or not returned.index.isin(given.index).all():
         raise BatchRefusedError(f"{place}: clean(df) must return a data frame with the index of the one it was given")
-    after = pl.from_pandas(returned[list(contract.types)].reset_index(names="_index"))
-    after = pl.DataFrame(
-        [after["_index"].cast(pl.UInt32), *(parse_column(after[name], kind) for name, kind in contract.types.items())]
-    )
-    before = good.filter(pl.col("_index").is_in(after["_index"].implode())).sort("_index")
-    after = after.sort("_index")
+    if missing := [name for name in contract.types if name not in returned.columns]:
+        raise BatchRefusedError(f"{place}: clean(df) returned no column {', '.join(map(repr, missing))} of the contract")
+    loose = pl.from_pandas(returned[list(contract.types)].reset_index(names="_index"))
+    typed = [parse_column(loose[name], kind) for name, kind in contract.types.items()]
+    after = pl.DataFrame([loose["_index"].cast(pl.UInt32), *typed]).sort("_index")
+    before = day.filter(pl.col("_index").is_in(after["_index"].implode())).sort("_index")
     for name in contract.beforehand:
         if not before[name].equals(after[name], null_equal=True):
             raise BatchRefusedError(
                 f"{place}: clean(df) changed {name!r}, which a request carries too, where clean(df) does not run; "
                 "make it a feature instead"
             )
-    dropped = good.filter(~pl.col("_index").is_in(after["_index"].implode()))
-    reasons = dropped.select("_index").with_columns(
-        column=pl.lit("table"), check=pl.lit("dropped by clean(df)"), value=pl.lit(None, pl.String)
-    )
-    return after, reasons
+    return after
 
 
 def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
     if reasons.is_empty():
-        return pl.DataFrame(schema=REJECTED_SCHEMA)
+        return pl.DataFrame(schema={PARTITION: pl.String} | REJECTED_SCHEMA)
     told = reasons.group_by("_index", maintain_order=True).agg(pl.struct("column", "check", "value").alias("why"))
     bad = numbered.join(told, on="_index", how="inner").sort(SOURCE, ROW)
     columns = _arrived(numbered)
     return bad.select(
+        PARTITION,
         SOURCE,
         pl.col(ROW).cast(pl.Int64),
         pl.Series("reasons", [json.dumps(each) for each in bad["why"].to_list()], dtype=pl.String),

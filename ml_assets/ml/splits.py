@@ -90,4 +90,6 @@ def _midnight(day: date | None, moments: pl.Series, zone: str) -> datetime | dat
     if day is None or moments.dtype == pl.Date:
         return day
     local = datetime(day.year, day.month, day.day)
-    return local.replace(tzinfo=ZoneInfo(zone)) if getattr(moments.dtype, "time_zone", None) else local
+    if getattr(moments.dtype, "time_zone", None) is None:
+        return local
+    return local.replace(tzinfo=ZoneInfo(zone)).astimezone(ZoneInfo(moments.dtype.time_zone))  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,8 @@ class TrackingResource(dg.ConfigurableResource):
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         Path(self.artifacts).mkdir(parents=True, exist_ok=True)
-        from dagster_mlflow.resources import MlFlow
+        with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):
+            from dagster_mlflow.resources import MlFlow
 
         client = self.registry().client
         found = client.get_experiment_by_name(experiment)
@@ -57,7 +59,8 @@ class TrackingResource(dg.ConfigurableResource):
                 "extra_tags": {"ml_assets.model": experiment},
             },
         )
-        mlflow = MlFlow(initial)
+        with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):
+            mlflow = MlFlow(initial)
         if mlflow.mlflow_run_id is None:
             mlflow.mlflow_run_id = mlflow.active_run().info.run_id
         status = "FAILED"

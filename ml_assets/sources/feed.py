@@ -164,7 +164,7 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
     parsed = parse_column(times, feed.contract.types[feed.time])
     if isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None:
         parsed = parsed.dt.convert_time_zone(feed.timezone)
-    days = parsed.cast(pl.Date)
+    days = parsed.dt.date() if isinstance(parsed.dtype, pl.Datetime) else parsed
     tomorrow = datetime.now(ZoneInfo(feed.timezone)).date() + timedelta(days=1)
     return days.set(~days.is_between(feed.first, tomorrow), None).dt.to_string("%Y-%m-%d")
 

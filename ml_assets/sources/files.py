@@ -211,7 +211,6 @@ def _read_csv(content: bytes | Path, spec: FilesSource, columns: Sequence[str] |
         separator=csv.separator,
         encoding=csv.encoding,
         infer_schema=False,
-        missing_utf8_is_empty_string=False,
     )
     if csv.columns is not None and frame.width != len(csv.columns):
         raise ValueError(f"{frame.width} columns where source.csv.columns names {len(csv.columns)}")

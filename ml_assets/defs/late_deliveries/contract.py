@@ -26,4 +26,4 @@ class Orders(pa.DataFrameModel):
     new_customer: bool = pa.Field(metadata={"role": "request"})
     reported_at: UtcTime = pa.Field(metadata={"role": "known_at"})
     minutes_late: float = pa.Field(nullable=True, metadata={"role": "outcome"}, description="Negative: early")
-    late: bool = pa.Field(nullable=True, metadata={"role": "target"}, description="More than five minutes late")
+    late: bool = pa.Field(nullable=True, metadata={"role": "target"}, description="After the promised time")

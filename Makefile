@@ -1,0 +1,51 @@
+# The two commands: `make run` and `make test`. Everything they need is installed into .venv from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
+
+.PHONY: run test lint ui stop clean install install-dev
+.DELETE_ON_ERROR:
+
+run: install
+	@$(BIN)/ml-assets demo
+
+ui: install
+	@$(BIN)/ml-assets ui
+
+stop: install
+	@$(BIN)/ml-assets stop
+
+test: install-dev
+	@$(BIN)/pytest
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	@if [ -x $(BIN)/ml-assets ]; then $(BIN)/ml-assets stop; fi
+	rm -rf .state
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] < (3, 14) else f"ml-assets needs Python 3.11 to 3.13; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12 run")'
+	@echo "Creating .venv ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv
+
+.venv/installed: .venv/bin/uv requirements.lock pyproject.toml setup.cfg
+	@echo "Installing packages into .venv ..."
+	@$(UV) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing test tools into .venv ..."
+	@$(UV) --editable '.[dev]'
+	@touch $@
+
+# One lock for Python 3.11 to 3.13 and all extras; it names no package index.
+requirements.lock: pyproject.toml
+	@if [ -x $(BIN)/uv ]; then $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o $@; else touch $@; fi

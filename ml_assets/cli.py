@@ -1,0 +1,112 @@
+"""`ml-assets`: the few commands for which Dagster has no verb. Each imports what it needs when it runs."""
+
+import sys
+from datetime import date, datetime, timedelta
+from typing import NoReturn
+
+import click
+
+from ml_assets.errors import MlAssetsError
+from ml_assets.settings import Settings
+
+DAY = click.DateTime(["%Y-%m-%d"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Self-refreshing production models on Dagster. `dagster` does the rest."""
+
+
+@cli.command()
+@click.option("--days", default=31, show_default=True, help="Days of the demo's business to land at first.")
+def demo(days: int) -> None:
+    """Land the demo's first month, bring its model to life, and say what became of it."""
+    from ml_assets.demo.show import show
+
+    show(Settings.from_environment(), days)
+
+
+@cli.command()
+@click.option("--days", default=1, show_default=True, help="How many more days.")
+@click.option("--drift-from", type=DAY, help="From this day on the business drifts.")
+def land(days: int, drift_from: datetime | None) -> None:
+    """Land the next days of the demo's business, as an outside system would; the sensors find them."""
+    from ml_assets.demo.business import FIRST_DAY, Business, land
+    from ml_assets.demo.show import folder_of
+
+    folder = folder_of(Settings.from_environment())
+    there = sorted(folder.glob("orders/*.parquet"))
+    first = date.fromisoformat(there[-1].stem) + timedelta(days=1) if there else FIRST_DAY
+    business = Business(drift_from=drift_from.date() if drift_from else None)
+    for path in land(business, folder, first, days):
+        click.echo(path)
+
+
+@cli.command()
+@click.option("--port", type=int, help="Default: ML_ASSETS_ENDPOINT_PORT, or the next free port.")
+@click.option("--foreground", is_flag=True, help="Serve in this process until Ctrl-C, instead of in the background.")
+def serve(port: int | None, foreground: bool) -> None:
+    """Start the endpoint server over the releases that are there."""
+    from ml_assets.deployment.local import LocalTarget
+
+    settings = Settings.from_environment()
+    port = port or settings.endpoint_port
+    if foreground:
+        from ml_assets.serving.__main__ import serve as serve_here
+
+        serve_here(settings.releases, port)
+        return
+    click.echo(LocalTarget(settings.home, settings.releases, port).start())
+
+
+@cli.command()
+def stop() -> None:
+    """Stop the endpoint server."""
+    from ml_assets.deployment.local import LocalTarget
+
+    settings = Settings.from_environment()
+    stopped = LocalTarget(settings.home, settings.releases, settings.endpoint_port).stop()
+    click.echo("The endpoint server was stopped." if stopped else "No endpoint server runs.")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def status(as_json: bool) -> None:
+    """What serves, and what was trained and judged last, for each model."""
+    from ml_assets.status import status_of, tell_status
+
+    found = status_of(Settings.from_environment())
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=2))
+    else:
+        tell_status(found, click.echo)
+
+
+@cli.command()
+@click.option("--port", default=3000, show_default=True, help="Of the Dagster UI.")
+def ui(port: int) -> None:
+    """Run the Dagster UI, the daemon with all sensors and schedules, and MLflow's UI, until Ctrl-C."""
+    from ml_assets.ui import run_ui
+
+    sys.exit(run_ui(Settings.from_environment(), port))
+
+
+def main() -> NoReturn:
+    """Entry point: an error of ours is one message, not a stack of calls."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MlAssetsError as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

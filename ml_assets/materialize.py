@@ -1,0 +1,90 @@
+"""Materialise a model in this process, on the persistent Dagster instance, with short lines of progress."""
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.automation.schedules import due_requests
+from ml_assets.component import TabularModel
+from ml_assets.lake import Lake
+from ml_assets.model import Model
+from ml_assets.settings import PROJECT_ROOT, Settings
+
+
+def prepare_dagster_home(settings: Settings) -> None:
+    """Make the instance's folder with its dagster.yaml, and point `DAGSTER_HOME` to it."""
+    settings.dagster_home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(PROJECT_ROOT / "deploy" / settings.env / "dagster.yaml", settings.dagster_home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+
+
+def models_of(settings: Settings) -> dict[str, Model]:
+    """Every model below the models' folder, by name."""
+    from ml_assets.definitions import component_tree
+
+    with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):
+        found = component_tree(settings.models).get_all_components(of_type=TabularModel)
+    return {each.model.name: each.model for each in found}
+
+
+def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
+    """Run what is due of a model, data to endpoint.
+
+    Returns:
+        The ids of the runs, none if nothing was due.
+
+    Raises:
+        dagster.Failure: if a run fails, with its step's message.
+    """
+    from ml_assets.definitions import definitions
+
+    requests = due_requests(model, Lake(settings.lake))
+    if not requests:
+        return []
+    loggers = dg.Definitions(loggers={"console": _progress_logger(tell)})
+    job = dg.Definitions.merge(definitions(), loggers).resolve_job_def(model.name)
+    runs = []
+    with dg.DagsterInstance.get() as instance:
+        for request in requests:
+            result = job.execute_in_process(
+                instance=instance, asset_selection=list(request.asset_selection or []), tags=dict(request.tags),
+                raise_on_error=False, run_config={"loggers": {"console": {}}},
+            )
+            runs.append(result.run_id)
+            if not result.success:
+                failed = [each for each in result.all_events if each.is_step_failure]
+                causes = "; ".join(_cause(each.step_failure_data.error) for each in failed) or "see the run in the UI"
+                raise dg.Failure(f"run {result.run_id} failed: {causes}")
+    return runs
+
+
+def _cause(error: Any) -> str:
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "unknown"
+
+
+def _progress_logger(tell: Callable[[str], None]) -> dg.LoggerDefinition:
+    """Dagster's events as one line per finished step, and the steps' own messages."""
+
+    class Progress(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            meta = getattr(record, "dagster_meta", {})
+            event = meta.get("dagster_event")
+            if event is None and record.levelno >= logging.INFO:
+                tell(f"    {meta.get('orig_message', record.getMessage())}")
+            elif event is not None and event.event_type_value == "STEP_SUCCESS":
+                seconds = event.event_specific_data.duration_ms / 1000
+                tell(f"  {event.step_key.split('__')[-1]} done in {seconds:.1f} s")
+
+    def make(context: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("ml_assets.progress", logging.DEBUG)
+        logger.addHandler(Progress())
+        return logger
+
+    return dg.LoggerDefinition(make)

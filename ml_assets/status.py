@@ -1,0 +1,61 @@
+"""What each model is doing: read from the lake's records and the running endpoint server, without importing Dagster."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_assets.deployment.local import LocalTarget
+from ml_assets.lake import WHOLE, Lake
+from ml_assets.records import TABLE, read_latest
+from ml_assets.settings import Settings
+
+
+def status_of(settings: Settings) -> dict[str, Any]:
+    """For each model that was ever materialised: rows, newest version, verdict and what serves."""
+    lake = Lake(settings.lake)
+    target = LocalTarget(settings.home, settings.releases, settings.endpoint_port)
+    health = target.health()
+    models = {}
+    for folder in sorted(settings.lake.glob(f"*/{TABLE}")):
+        name = folder.parent.name
+        latest = read_latest(lake, name)
+        cleaned = latest.of("cleaned_data").values()
+        trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
+        models[name] = {
+            "partitions": len(latest.of("raw_data")),
+            "rows": {
+                "raw": sum(each.details["raw"] for each in cleaned),
+                "cleaned": sum(each.rows for each in cleaned),
+                "rejected": sum(each.details["rejected"] for each in cleaned),
+                "duplicates": sum(each.details["duplicates"] for each in cleaned),
+            },
+            "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
+            "judged": judged
+            and {name: judged.details[name] for name in ("version", "approved", "reasons", "values")},
+            "serves": (health or {"models": {}})["models"].get(name),
+            "refused_release": (health or {"refused": {}})["refused"].get(name),
+        }
+    return {"endpoint": target.url(), "models": models}
+
+
+def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
+    """The same for people."""
+    tell(f"Endpoint server: {status['endpoint'] or 'does not run (start it with `ml-assets serve`)'}")
+    for name, about in status["models"].items():
+        rows = about["rows"]
+        tell(f"{name}")
+        tell(
+            f"  rows    {rows['raw']:,} in = {rows['cleaned']:,} cleaned + {rows['rejected']:,} rejected + "
+            f"{rows['duplicates']:,} duplicates, {about['partitions']} partition(s)"
+        )
+        judged = about["judged"]
+        if judged:
+            values = ", ".join(f"{metric} {value:.3f}" for metric, value in judged["values"].items())
+            verdict = "approved" if judged["approved"] else "refused: " + "; ".join(judged["reasons"])
+            tell(f"  judged  version {judged['version']}: {values}")
+            tell(f"  verdict {verdict}")
+        serves = about["serves"]
+        tell(f"  serves  version {serves['version']} since {serves['since']}" if serves else "  serves  nothing")
+        if about["refused_release"]:
+            tell(f"  refused {about['refused_release']['reason']}")
+    if not status["models"]:
+        tell("No model was materialised yet: `make run`, or `make ui`.")
