@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
 
+from ml_assets.errors import SettingsError
 from ml_assets.resources import LakeResource, ServingResource, TrackingResource
 from ml_assets.settings import PROJECT_ROOT, Settings
 
@@ -24,7 +25,13 @@ def models_in(folder: Path) -> dg.Definitions:
 
 
 def component_tree(folder: Path) -> ComponentTree:
-    """The models of a folder, which need not be a package: examples and tests have folders of their own."""
+    """The models of a folder, which need not be a package: examples and tests have folders of their own.
+
+    Raises:
+        SettingsError: if there is no model in it.
+    """
+    if not list(folder.glob("*/defs.yaml")):
+        raise SettingsError(f"{folder} holds no model (no */defs.yaml); set ML_ASSETS_MODELS to a folder that does")
     module = types.ModuleType(f"ml_assets_models_{folder.name}")
     module.__path__ = [str(folder)]
     module.__file__ = str(folder / "__init__.py")

@@ -1,0 +1,58 @@
+"""Fixtures that several test files share. Slow parts are built once a session."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ml_assets.settings import PROJECT_ROOT
+from ml_assets_tests.project import SMALL_MODEL, Project
+
+SHARED_DATA = PROJECT_ROOT.parent / "shared" / "data"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "1"
+
+
+@pytest.fixture(scope="session")
+def make_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Project]]:
+    """Make projects; their endpoint servers are stopped at the end."""
+    made: list[Project] = []
+
+    def make(name: str, **options: object) -> Project:
+        project = Project.create(tmp_path_factory.mktemp(name), **options)  # type: ignore[arg-type]
+        made.append(project)
+        return project
+
+    yield make
+    for project in made:
+        project.target.stop()
+
+
+@pytest.fixture(scope="session")
+def small(make_project: Callable[..., Project]) -> Project:
+    """Eight days of a small business, materialised from data to endpoint in this process. Tests only read it."""
+    project = make_project("small")
+    project.add_demo_model(**SMALL_MODEL)
+    project.land(8)
+    project.materialize()
+    return project
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project], tmp_path: Path) -> Iterator[Project]:
+    """An empty project of the test's own."""
+    made = make_project("project")
+    yield made
+    made.target.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data beside the project; the test is skipped where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data: {SHARED_DATA} is absent")
+    return SHARED_DATA

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pytest
+
+from ml_assets.definitions import models_in
+from ml_assets.errors import SettingsError
+from ml_assets.settings import PROJECT_ROOT, Settings
+
+
+def test_without_any_variable_all_state_lies_in_one_folder_of_the_project() -> None:
+    settings = Settings.from_environment({})
+    assert settings.home == PROJECT_ROOT / ".state"
+    for place in (settings.lake, settings.releases, settings.dagster_home, Path(settings.landing)):
+        assert place.is_relative_to(settings.home)
+
+
+def test_every_wrong_variable_is_named_at_once_with_its_value() -> None:
+    environ = {"ML_ASSETS_ENDPOINT_PORT": "eighty", "ML_ASSETS_ENV": "moon", "ML_ASSETS_HOEM": "/x", "PATH": "/bin"}
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environ)
+    for part in ("ML_ASSETS_ENDPOINT_PORT", "eighty", "ML_ASSETS_ENV", "moon", "ML_ASSETS_HOEM"):
+        assert part in str(caught.value)
+
+
+def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
+        models_in(tmp_path)

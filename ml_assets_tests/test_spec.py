@@ -1,0 +1,58 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ml_assets.spec import ModelSpec
+
+LEAST: dict[str, Any] = {
+    "name": "m",
+    "task": "binary",
+    "contract": "contract.Rows",
+    "source": {"kind": "files", "uri": "/data/*.csv"},
+}
+
+
+def test_name_task_contract_and_source_are_enough_and_the_rest_is_the_blogs_pipeline() -> None:
+    spec = ModelSpec.model_validate(LEAST)
+    assert spec.estimator.resolve(spec.task) == (
+        "sklearn.ensemble.RandomForestClassifier",
+        {"n_estimators": 100, "max_depth": 10, "random_state": 42},
+    )
+    assert (spec.split.test, spec.training.folds, spec.training.min_rows) == (0.2, 5, 1000)
+
+
+def test_params_without_a_class_change_the_default_forest_and_with_a_class_stand_alone() -> None:
+    some = ModelSpec.model_validate(LEAST | {"estimator": {"params": {"max_depth": 3}}})
+    assert some.estimator.resolve("binary")[1] == {"n_estimators": 100, "max_depth": 3, "random_state": 42}
+    ridge = {"class": "sklearn.linear_model.Ridge", "params": {"alpha": 2.0}}
+    other = ModelSpec.model_validate(LEAST | {"task": "regression", "estimator": ridge})
+    assert other.estimator.resolve("regression") == ("sklearn.linear_model.Ridge", {"alpha": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "said"),
+    [
+        ({"gatez": {}}, "gatez", "Extra inputs"),
+        ({"task": "binray"}, "task", "binary"),
+        ({"name": "Late Deliveries"}, "name", "pattern"),
+        ({"gates": {"f1": "high"}}, "gates", "number"),
+        ({"gates": {"f1": 1.2}}, "gates", "less than or equal to 1"),
+        ({"gates": {"rmse": 3.0}}, "", "do not belong to a binary task"),
+        ({"estimator": {"class": "os.system"}}, "estimator", "pattern"),
+        ({"split": {"test": 0.8, "validation": 0.3}}, "split", "leave no rows"),
+        ({"split": {"by": "time"}}, "", "batch: day"),
+        ({"split": {"test_from": "2025-01-01"}}, "split", "by: time"),
+        ({"source": {"kind": "files", "uri": "x", "batch": "day"}}, "source", "needs `start`"),
+        ({"source": {"kind": "ftp", "uri": "x"}}, "source", "files"),
+        ({"source": {"kind": "files", "uri": "{{ env.HOME }}/x"}}, "source", "env.HOME"),
+        ({"source": {"kind": "files", "uri": "{{ lading }}/x"}}, "source", "lading"),
+        ({"retrain": {"cooldown": "6 hours"}}, "retrain", "pattern"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_key(change: dict[str, Any], place: str, said: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ModelSpec.model_validate(LEAST | change)
+    error = caught.value.errors()[0]
+    assert place in ".".join(map(str, error["loc"]))
+    assert said in str(caught.value)
