@@ -1,0 +1,122 @@
+"""The endpoint server as a real process over a real release."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import requests
+
+from ml_assets.deployment.local import LocalTarget
+from ml_assets.errors import EndpointError, ReleaseError
+from ml_assets.lake import WHOLE
+from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, read_pointer, write_pointer
+from ml_assets.serving.scorer import Scorer
+from ml_assets_tests.project import Project, free_port, wait_until
+
+MODEL = "late_deliveries"
+
+
+@pytest.fixture(scope="module")
+def release(small: Project) -> Path:
+    record = small.latest().get("endpoint", WHOLE)
+    assert record is not None
+    return small.settings.releases / MODEL / str(record.details["release"])
+
+
+@pytest.fixture
+def target(release: Path, tmp_path: Path) -> Iterator[LocalTarget]:
+    """A server of the test's own, over a copy of the release."""
+    shutil.copytree(release, tmp_path / "releases" / MODEL / release.name)
+    made = LocalTarget(tmp_path, tmp_path / "releases", free_port())
+    yield made
+    made.stop()
+
+
+def golden(release: Path) -> dict[str, Any]:
+    return dict(msgspec.json.decode((release / GOLDEN).read_bytes()))
+
+
+def test_the_server_answers_like_the_approved_model_and_says_which_version_does(
+    small: Project, release: Path
+) -> None:
+    url = small.target.url()
+    health = requests.get(f"{url}/health", timeout=5).json()
+    assert health["status"] == "ok"
+    assert health["models"][MODEL]["release"] == release.name
+    rows = golden(release)["rows"]
+    for path in ("/predict", f"/models/{MODEL}/predict"):
+        answer = requests.post(f"{url}{path}", json={"rows": rows}, timeout=10).json()
+        assert answer["version"] == "1"
+        assert answer["predictions"] == golden(release)["answers"]
+    alone = [requests.post(f"{url}/predict", json={"rows": [row]}, timeout=10).json() for row in rows[:5]]
+    assert [each["predictions"][0] for each in alone] == golden(release)["answers"][:5]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/predict", b"{broken", 422, "no JSON"),
+        ("/predict", b"[]", 422, "rows"),
+        ("/predict", b'{"rows": []}', 422, "rows"),
+        ("/predict", b'{"rows": [{"zone": "a"}]}', 422, "row 0"),
+        ("/models/nothing/predict", b'{"rows": []}', 404, "late_deliveries"),
+    ],
+)
+def test_a_wrong_request_is_answered_with_what_is_wrong(
+    small: Project, path: str, body: bytes, status: int, said: str
+) -> None:
+    answer = requests.post(f"{small.target.url()}{path}", data=body, timeout=10)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+
+
+def tampered(folder: Path, what: str) -> None:
+    if what == "byte":
+        content = bytearray((folder / PIPELINE).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / PIPELINE).write_bytes(content)
+    elif what == "added":
+        (folder / "more.txt").write_text("x")
+    elif what == "removed":
+        (folder / GOLDEN).unlink()
+    elif what == "manifest":
+        (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b'"format"', b'"fromat"'))
+
+
+@pytest.mark.parametrize("what", ["byte", "added", "removed", "manifest"])
+def test_a_release_that_was_changed_is_refused(release: Path, tmp_path: Path, what: str) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(release, folder)
+    read_manifest(folder)
+    tampered(folder, what)
+    with pytest.raises(ReleaseError):
+        Scorer.load(folder)
+
+
+def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, target: LocalTarget) -> None:
+    url, answers = target.bring(MODEL, target.releases / MODEL / release.name)
+    assert answers == golden(release)["answers"]
+    bad = target.releases / MODEL / "9-bad"
+    shutil.copytree(release, bad)
+    tampered(bad, "byte")
+    with pytest.raises(EndpointError, match="refuses late_deliveries release 9-bad.*changed"):
+        target.bring(MODEL, bad)
+    assert read_pointer(target.releases, MODEL) == release.name
+    rows = golden(release)["rows"][:2]
+    assert requests.post(url, json={"rows": rows}, timeout=10).json()["version"] == "1"
+
+
+def test_a_restarted_server_serves_what_it_served_and_stop_ends_it(release: Path, target: LocalTarget) -> None:
+    target.bring(MODEL, target.releases / MODEL / release.name)
+    assert target.stop()
+    assert target.url() is None
+    assert not target.stop()
+    url = target.start()
+    assert target.start() == url, "a second start finds the running server"
+    target.wait_for(url, MODEL, release.name)
+    write_pointer(target.releases, MODEL, None)
+    wait_until(lambda: requests.get(f"{url}/health", timeout=5).json()["models"] == {}, 5, "nothing serves")
+

@@ -1,0 +1,111 @@
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pandera.polars as pa
+import polars as pl
+import pytest
+
+from ml_assets.contract import Contract
+from ml_assets.errors import SourceError
+from ml_assets.lake import PARTITION, Lake
+from ml_assets.sources import open_source
+from ml_assets.sources.feed import Feed, read_partitions, survey
+from ml_assets.spec import FilesSource
+
+UtcTime = Annotated[pl.Datetime, "us", "UTC"]
+
+
+class Rows(pa.DataFrameModel):
+    at: UtcTime = pa.Field(metadata={"role": ["key", "event_time"]})
+    km: float = pa.Field(metadata={"role": "request"})
+    late: bool = pa.Field(metadata={"role": "target"})
+
+
+def at(day: int, hour: int = 12) -> datetime:
+    return datetime(2025, 1, day, hour, tzinfo=UTC)
+
+
+def frame(*times: datetime | None) -> pl.DataFrame:
+    size = len(times)
+    return pl.DataFrame(
+        {"at": times, "km": [1.0] * size, "late": [True] * size}, schema_overrides={"at": pl.Datetime("us", "UTC")}
+    )
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Feed:
+    (tmp_path / "landing").mkdir()
+    source = open_source(FilesSource(kind="files", uri=f"{tmp_path}/landing/*.parquet"), "demo: source")
+    return Feed("demo", "raw_data", source, Contract.read(Rows, "demo"), "at", "America/New_York", date(2025, 1, 2))
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake")
+
+
+def land(tmp_path: Path, name: str, *times: datetime | None) -> None:
+    frame(*times).write_parquet(tmp_path / "landing" / f"{name}.parquet")
+
+
+def test_a_day_is_a_local_day_and_a_batch_may_touch_several(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    land(tmp_path, "a", at(3), at(4, 3), at(5))
+    found = survey(feed, lake)
+    assert {day: found.rows(day) for day in found.partitions} == {"2025-01-03": 2, "2025-01-05": 1}
+    rows = read_partitions(feed, found, ["2025-01-03"])
+    assert rows["at"].to_list() == [at(3), at(4, 3)]
+    assert rows["_row"].to_list() == [0, 1]
+
+
+def test_rows_without_a_day_stay_with_their_batchs_first_day_and_are_marked(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    land(tmp_path, "a", at(3), None, at(1), datetime(2199, 1, 1, tzinfo=UTC))
+    found = survey(feed, lake)
+    assert list(found.partitions) == ["2025-01-03"]
+    rows = read_partitions(feed, found, ["2025-01-03"])
+    assert rows["_stray"].to_list() == [False, True, True, True]
+
+
+def test_a_day_is_made_of_all_batches_that_touch_it_and_its_fingerprint_follows_each(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    land(tmp_path, "a", at(3), at(4))
+    before = survey(feed, lake)
+    land(tmp_path, "b", at(4))
+    after = survey(feed, lake)
+    assert after.fingerprint("2025-01-03") == before.fingerprint("2025-01-03")
+    assert after.fingerprint("2025-01-04") != before.fingerprint("2025-01-04")
+    assert read_partitions(feed, after, ["2025-01-04"])["_source"].to_list() == ["a.parquet", "b.parquet"]
+    assert PARTITION in read_partitions(feed, after, ["2025-01-09"]).columns
+
+
+def test_a_batch_that_cannot_be_read_any_more_blocks_the_days_that_it_touched(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    land(tmp_path, "a", at(3))
+    land(tmp_path, "b", at(4))
+    survey(feed, lake)
+    (tmp_path / "landing" / "a.parquet").write_bytes(b"garbage")
+    found = survey(feed, lake)
+    assert set(found.blocked) == {"2025-01-03"}
+    assert "a.parquet cannot be read" in found.blocked["2025-01-03"]
+    assert "2025-01-04" in found.partitions
+
+
+def test_a_column_that_arrives_in_another_type_is_taken_without_loss_or_refused(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    frame(at(3)).with_columns(km=pl.lit("2.5")).write_parquet(tmp_path / "landing" / "a.parquet")
+    rows = read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+    assert rows["km"].to_list() == [2.5]
+    frame(at(3)).with_columns(km=pl.lit("far")).write_parquet(tmp_path / "landing" / "a.parquet")
+    with pytest.raises(SourceError, match=r"a.parquet: column 'km' arrived as String with 'far', the contract says"):
+        read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    frame(at(3)).drop("km").write_parquet(tmp_path / "landing" / "a.parquet")
+    with pytest.raises(SourceError, match=r"a.parquet lacks the column 'km' of the contract; it has at, late"):
+        read_partitions(feed, survey(feed, lake), ["2025-01-03"])

@@ -1,0 +1,82 @@
+import gzip
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from ml_assets.errors import SourceError
+from ml_assets.sources import FileSource, open_source
+from ml_assets.spec import FilesSource
+
+
+def source(uri: str, **options: Any) -> FileSource:
+    return open_source(FilesSource.model_validate({"kind": "files", "uri": uri} | options), "demo: source")
+
+
+FRAME = pl.DataFrame({"id": [1, 2], "zone": ["a", "b"]})
+
+
+def test_parquet_and_json_lines_keep_their_types_and_csv_stays_text(tmp_path: Path) -> None:
+    FRAME.write_parquet(tmp_path / "1.parquet")
+    FRAME.write_ndjson(tmp_path / "2.jsonl")
+    (tmp_path / "3.csv").write_text("id,zone\n 1,a\n2,\n\n")
+    (tmp_path / "4.csv.gz").write_bytes(gzip.compress(b"id,zone\n1,a\n"))
+    found = source(f"{tmp_path}/*")
+    parquet, jsonl, csv, zipped = (found.read(each) for each in found.batches())
+    assert parquet.equals(FRAME)
+    assert jsonl.equals(FRAME)
+    assert csv.rows() == [(" 1", "a"), ("2", None)]
+    assert zipped.rows() == [("1", "a")]
+
+
+def test_a_batch_is_named_by_its_place_below_the_root_and_its_fingerprint_follows_its_content(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    FRAME.write_parquet(tmp_path / "sub" / "1.parquet")
+    (tmp_path / "sub" / ".2.parquet.part").write_text("half written")
+    found = source(f"{tmp_path}/**/*")
+    (before,) = found.batches()
+    assert before.id == "sub/1.parquet"
+    assert found.batches() == [before]
+    FRAME.head(1).write_parquet(tmp_path / "sub" / "1.parquet")
+    assert found.batches()[0].fingerprint != before.fingerprint
+
+
+def test_a_missing_root_is_an_error_and_an_empty_one_is_quiet(tmp_path: Path) -> None:
+    assert source(f"{tmp_path}/*.csv").batches() == []
+    with pytest.raises(SourceError, match=r"demo: source: the folder .*/nowhere does not exist"):
+        source(f"{tmp_path}/nowhere/*.csv").batches()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("1.csv", b"", "empty"),
+        ("1.parquet", b"", "empty"),
+        ("1.parquet", b"PAR1 but not really", "cannot be read as parquet"),
+        ("1.csv.gz", gzip.compress(b"id,zone\n" + b"1,a\n" * 999)[:-20], "cannot be read as csv"),
+        ("1.csv", b"id,zone\n1,a,b,c\n", "cannot be read as csv"),
+        ("1.csv", b"id,zone\n1,\xff\xfe\n", "cannot be read as csv"),
+        ("1.jsonl", b"{broken", "cannot be read as jsonl"),
+        ("1.xlsx", b"x", "tells no format"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    found = source(f"{tmp_path}/*")
+    with pytest.raises(SourceError, match=said) as caught:
+        found.read(found.batches()[0])
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_csv_without_header_takes_the_declared_names_and_their_number_must_fit(tmp_path: Path) -> None:
+    (tmp_path / "1.data").write_text("1;a\n2;b\n")
+    options = {"csv": {"header": False, "separator": ";", "columns": ["id", "zone"]}}
+    found = source(f"{tmp_path}/*", **options)
+    assert found.read(found.batches()[0]).columns == ["id", "zone"]
+    options["csv"]["columns"] = ["id", "zone", "more"]
+    wrong = source(f"{tmp_path}/*", **options)
+    with pytest.raises(SourceError, match="columns"):
+        wrong.read(wrong.batches()[0])
