@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.automation.schedules import due_requests
+from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.component import TabularModel
 from ml_assets.lake import Lake
 from ml_assets.model import Model
@@ -33,7 +34,7 @@ def models_of(settings: Settings) -> dict[str, Model]:
 
 
 def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
-    """Run what is due of a model, data to endpoint.
+    """Run what is due of a model: its data, then training, judgement and deployment if the data calls for them.
 
     Returns:
         The ids of the runs, none if nothing was due.
@@ -41,9 +42,14 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
     Raises:
         dagster.Failure: if a run fails, with its step's message.
     """
+    lake = Lake(settings.lake)
+    runs = _execute(model, data_requests(model, due_data(model, lake)), tell)
+    return runs + _execute(model, training_requests(model, due_training(model, lake)), tell)
+
+
+def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], None]) -> list[str]:
     from ml_assets.definitions import definitions
 
-    requests = due_requests(model, Lake(settings.lake))
     if not requests:
         return []
     loggers = dg.Definitions(loggers={"console": _progress_logger(tell)})
@@ -52,8 +58,11 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
     with dg.DagsterInstance.get() as instance:
         for request in requests:
             result = job.execute_in_process(
-                instance=instance, asset_selection=list(request.asset_selection or []), tags=dict(request.tags),
-                raise_on_error=False, run_config={"loggers": {"console": {}}},
+                instance=instance,
+                asset_selection=list(request.asset_selection or []),
+                tags=dict(request.tags),
+                raise_on_error=False,
+                run_config={"loggers": {"console": {}}},
             )
             runs.append(result.run_id)
             if not result.success:

@@ -139,6 +139,21 @@ class Project:
         with self.active():
             return materialize_due(self.settings, models_of(self.settings)[name], lambda line: None)
 
+    def by_hand(self, asset: str, partition: str | None = None) -> None:
+        """Materialise one asset, due or not, as a person may do in the UI; raises what its step raised."""
+        with self.active(), dg.DagsterInstance.get() as instance:
+            job = self.definitions().resolve_job_def("late_deliveries")
+            key = dg.AssetKey(["late_deliveries", asset])
+            job.execute_in_process(instance=instance, asset_selection=[key], partition_key=partition)
+
+    def contents(self, name: str = "late_deliveries") -> dict[str, dict[str, str]]:
+        """Digest of what each asset holds, by partition; the endpoint's release apart, whose name holds a verdict."""
+        latest = self.latest(name)
+        return {
+            asset: {partition: each.content for partition, each in latest.of(asset).items()}
+            for asset in ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model")
+        }
+
     def latest(self, name: str = "late_deliveries") -> Latest:
         return read_latest(self.lake, name)
 
@@ -202,9 +217,4 @@ def status(project: Project) -> dict[str, Any]:
     done = project.run("ml-assets", "status", "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
-
-
-def run_messages(error: BaseException) -> str:
-    return str(getattr(error, "description", None) or error)
-
 

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from ml_assets.assets import DATA
 from ml_assets.automation.attempts import busy, must_wait
 from ml_assets.automation.due import due_data
-from ml_assets.automation.jobs import run_request
+from ml_assets.automation.jobs import INPUTS_TAG
+from ml_assets.automation.requests import data_requests
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 
@@ -25,13 +25,12 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
         for problem in due.problems:
             context.log.error(problem)
         requests, waiting = [], []
-        for stretch in due.stretches():
-            digest = due.digest(stretch)
-            if wait := must_wait(context.instance, model, digest):
-                waiting.append(f"{stretch[0]}: {wait}")
-                continue
-            reasons = sorted({due.reasons[each] for each in stretch})
-            requests.append(run_request(model, DATA, stretch, "; ".join(reasons), digest))
+        for request in data_requests(model, due):
+            wait = must_wait(context.instance, model, request.tags[INPUTS_TAG])
+            if wait is None:
+                requests.append(request)
+            else:
+                waiting.append(wait)
         if requests:
             return dg.SensorResult(run_requests=requests)
         return dg.SensorResult(skip_reason="; ".join([*waiting, *due.problems]) or "nothing new")

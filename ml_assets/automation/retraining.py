@@ -4,7 +4,7 @@ import dagster as dg
 
 from ml_assets.automation.attempts import busy, must_wait
 from ml_assets.automation.due import due_data, due_training
-from ml_assets.automation.jobs import run_request
+from ml_assets.automation.requests import training_requests
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 
@@ -29,6 +29,6 @@ def retraining_sensor(model: Model) -> dg.SensorDefinition:
         data = due_data(model, tables)
         if any(not must_wait(context.instance, model, data.digest(each)) for each in data.stretches()):
             return dg.SensorResult(skip_reason="data is to be refreshed first")
-        return dg.SensorResult(run_requests=[run_request(model, due.assets, None, due.reason, due.digest)])
+        return dg.SensorResult(run_requests=training_requests(model, due))
 
     return retraining

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from ml_assets.assets import DATA, JUDGED
+from ml_assets.assets import JUDGED
+from ml_assets.assets.naming import key_of
 from ml_assets.automation.attempts import busy
 from ml_assets.automation.due import due_data, due_training
-from ml_assets.automation.jobs import run_request
-from ml_assets.lake import Lake
+from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 
@@ -23,21 +23,14 @@ def daily_schedule(model: Model) -> dg.ScheduleDefinition:
     def daily(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> list[dg.RunRequest] | dg.SkipReason:
         if reason := busy(context.instance, model):
             return dg.SkipReason(reason)
-        requests = due_requests(model, lake.open())
-        return requests or dg.SkipReason("nothing is due")
+        tables = lake.open()
+        requests = data_requests(model, due_data(model, tables))
+        if not requests:
+            return training_requests(model, due_training(model, tables)) or dg.SkipReason("nothing is due")
+        # The last run goes on to the endpoint, so that this one tick is enough even where the sensors are off.
+        last = requests[-1]
+        more = [key_of(model, each) for each in JUDGED]
+        return [*requests[:-1], last._replace(asset_selection=[*(last.asset_selection or ()), *more])]
 
     return daily
 
-
-def due_requests(model: Model, lake: Lake) -> list[dg.RunRequest]:
-    """Runs that bring a model up to date: its due stretches of days, the last of them on to the endpoint."""
-    data, training = due_data(model, lake), due_training(model, lake)
-    stretches = data.stretches()
-    if not stretches:
-        return [run_request(model, training.assets, None, training.reason, training.digest)] if training.assets else []
-    requests = []
-    for stretch in stretches:
-        assets = [*DATA, *JUDGED] if stretch is stretches[-1] else DATA
-        reasons = sorted({data.reasons[each] for each in stretch})
-        requests.append(run_request(model, assets, stretch, "; ".join(reasons), data.digest(stretch)))
-    return requests

@@ -1,0 +1,21 @@
+"""Run requests for what is due: data first, because a training is due only by what the data turns out to hold."""
+
+import dagster as dg
+
+from ml_assets.assets import DATA
+from ml_assets.automation.due import DueData, DueTraining
+from ml_assets.automation.jobs import run_request
+from ml_assets.model import Model
+
+
+def data_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
+    """One run per contiguous stretch of due partitions."""
+    return [
+        run_request(model, DATA, stretch, "; ".join(sorted({due.reasons[each] for each in stretch})), due.digest(stretch))
+        for stretch in due.stretches()
+    ]
+
+
+def training_requests(model: Model, due: DueTraining) -> list[dg.RunRequest]:
+    """One run for what is due of training, judgement and deployment, or none."""
+    return [run_request(model, due.assets, None, due.reason, due.digest)] if due.assets else []

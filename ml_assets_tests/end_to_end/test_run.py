@@ -1,0 +1,89 @@
+"""What `make run` does after installation, as a user runs it: a process of its own, from an empty state folder."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from ml_assets.lake import WHOLE
+from ml_assets_tests.project import Project, status
+
+
+@pytest.fixture(scope="module")
+def demo(make_project: Callable[..., Project]) -> tuple[Project, str]:
+    """The demo on five days, with its first summary."""
+    project = make_project("demo")
+    del project.variables["ML_ASSETS_MODELS"]
+    done = project.run("ml-assets", "demo", "--days", "5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project, done.stdout
+
+
+def test_the_summary_is_true(demo: tuple[Project, str]) -> None:
+    project, summary = demo
+    latest = project.latest()
+    cleaned = latest.of("cleaned_data").values()
+    raw = sum(each.details["raw"] for each in cleaned)
+    assert raw == project.lake.read("late_deliveries", "raw_data").height
+    kept = project.lake.read("late_deliveries", "cleaned_data").height
+    rejected = project.lake.read("late_deliveries", "rejected_rows").height
+    duplicates = sum(each.details["duplicates"] for each in cleaned)
+    assert raw == kept + rejected + duplicates
+    assert f"{raw:,} in = {kept:,} cleaned + {rejected:,} rejected + {duplicates:,} duplicates" in summary
+    assert "verdict approved" in summary
+    judged = latest.get("metrics", WHOLE)
+    assert judged is not None
+    assert f"f1 {judged.details['values']['f1']:.3f}" in summary
+    assert judged.details["values"]["f1"] >= 0.8
+    found = re.search(r"(http://\S+)/models/late_deliveries/predict: three orders asked, version 1 says", summary)
+    assert found is not None
+    assert requests.get(f"{found[1]}/health", timeout=5).json()["models"]["late_deliveries"]["version"] == "1"
+
+
+def test_a_second_run_computes_nothing_again_and_says_so(demo: tuple[Project, str]) -> None:
+    project, _ = demo
+    before = project.materializations()
+    assert before >= 5 * 5 + 3
+    done = project.run("ml-assets", "demo", "--days", "5")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was due: nothing was computed again." in done.stdout
+    assert "answered 20 golden rows as recorded" in done.stdout
+    assert project.materializations() == before
+
+
+def test_a_run_after_the_server_was_stopped_brings_it_back(demo: tuple[Project, str]) -> None:
+    project, _ = demo
+    assert project.run("ml-assets", "stop").stdout.startswith("The endpoint server was stopped")
+    assert status(project)["models"]["late_deliveries"]["serves"] is None
+    assert project.run("ml-assets", "demo").returncode == 0
+    assert status(project)["models"]["late_deliveries"]["serves"]["version"] == "1"
+
+
+def test_status_says_the_same_to_people_and_programs(demo: tuple[Project, str]) -> None:
+    project, _ = demo
+    about = status(project)["models"]["late_deliveries"]
+    told = project.run("ml-assets", "status").stdout
+    assert f"{about['rows']['raw']:,} in" in told
+    assert "verdict approved" in told
+    assert json.loads(project.run("ml-assets", "status", "--json").stdout)["endpoint"] in told
+
+
+def test_a_failing_demo_exits_with_the_reason(make_project: Callable[..., Project]) -> None:
+    project = make_project("refused")
+    project.add_demo_model(training={"min_rows": 200, "folds": 2}, gates={"f1": 0.999})
+    done = project.run("ml-assets", "demo", "--days", "3")
+    assert done.returncode == 1
+    assert "gate_f1" in done.stderr
+    assert project.target.url() is None
+
+
+def test_wrong_settings_are_one_message(project: Project) -> None:
+    right = project.variables["ML_ASSETS_ENDPOINT_PORT"]
+    project.variables["ML_ASSETS_ENDPOINT_PORT"] = "eighty"
+    done = project.run("ml-assets", "status")
+    project.variables["ML_ASSETS_ENDPOINT_PORT"] = right
+    assert done.returncode == 1
+    assert "ML_ASSETS_ENDPOINT_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
