@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock
 
-.PHONY: run test lint ui stop clean install install-dev
+DATA ?= ../shared/data
+
+.PHONY: run test bench lint ui stop clean install install-dev
 .DELETE_ON_ERROR:
 
 run: install
@@ -17,6 +19,9 @@ stop: install
 
 test: install-dev
 	@$(BIN)/pytest
+
+bench: install
+	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -49,11 +49,12 @@ def check_results(
         }
         if days:
             metadata["failing_partitions"] = dg.MetadataValue.table(
-                [dg.TableRecord({"partition": day, "failing_rows": count}) for day, count in sorted(days.items())[-100:]]
+                [
+                    dg.TableRecord({"partition": day, "failing_rows": count})
+                    for day, count in sorted(days.items())[-100:]
+                ]
             )
-        yield dg.AssetCheckResult(
-            passed=not days, asset_key=key, check_name=name, severity=severity, metadata=metadata
-        )
+        yield dg.AssetCheckResult(passed=not days, asset_key=key, check_name=name, severity=severity, metadata=metadata)
 
 
 CONSERVATION = "rows_are_conserved"

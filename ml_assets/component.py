@@ -41,6 +41,4 @@ class TabularModel(dg.Component):
         return cls(load_model(spec, folder, Settings.from_environment().s3_endpoint_url))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return dg.Definitions.merge(
-            dg.Definitions(assets=build_assets(self.model)), build_automation(self.model)
-        )
+        return dg.Definitions.merge(dg.Definitions(assets=build_assets(self.model)), build_automation(self.model))

@@ -14,6 +14,7 @@ from ml_assets.settings import PROJECT_ROOT, Settings
 
 @dg.definitions
 def definitions() -> dg.Definitions:
+    """All models and resources of this process's environment."""
     settings = Settings.from_environment()
     return dg.Definitions.merge(models_in(settings.models), resources_of(settings))
 
@@ -39,6 +40,7 @@ def component_tree(folder: Path) -> ComponentTree:
 
 
 def resources_of(settings: Settings) -> dg.Definitions:
+    """Resources and executor of an environment."""
     return dg.Definitions(
         resources={
             "lake": LakeResource(root=str(settings.lake)),

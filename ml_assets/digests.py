@@ -75,7 +75,7 @@ def _feed(sha: Any, value: Any) -> None:
     elif isinstance(value, set | frozenset):
         for item in sorted(value, key=repr):
             _feed(sha, item)
-    elif isinstance(value, type) or callable(value) and hasattr(value, "__qualname__"):
+    elif isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         sha.update(f"{value.__module__}.{value.__qualname__}".encode())
     else:
         state = value.__getstate__()

@@ -1,4 +1,4 @@
-"""Every error that ml-assets raises on purpose. Each message names the model, the place, the value and the next step."""
+"""The errors that ml-assets raises on purpose. Each message names the model, the place, the value and the next step."""
 
 
 class MlAssetsError(Exception):

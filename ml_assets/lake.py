@@ -52,7 +52,7 @@ class Lake:
             deltalake.write_deltalake(
                 path, frame, mode="overwrite", predicate=f"{PARTITION} IN ({names})", schema_mode="merge"
             )
-        return self.version(model, table)
+        return int(deltalake.DeltaTable(path).version())
 
     def append(self, model: str, table: str, frame: pl.DataFrame) -> None:
         """Add rows with one commit."""

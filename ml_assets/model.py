@@ -74,8 +74,9 @@ class Model:
     def _feed(self, name: str, spec: Any, contract: Contract, time: str | None) -> Feed:
         key = "source" if name == "raw_data" else "outcomes"
         source = open_source(spec, f"{self.name}: {key}", self.s3_endpoint_url)
-        zone, first = self.spec.source.timezone, self.spec.source.start
-        return Feed(self.name, name, source, contract.arriving, time if self.daily else None, zone, first)
+        calendar = self.spec.source
+        day = time if self.daily else None
+        return Feed(self.name, name, source, contract.arriving, day, calendar.timezone, calendar.start, calendar.end)
 
     @cached_property
     def cleaning_digest(self) -> str:
@@ -151,8 +152,8 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
     derived = [name for name in contract.types if name not in contract.arriving.types]
     if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
         raise ModelDefinitionError(
-            f"{place}: column {derived[0]!r} is marked derived: that is for a target that `clean` sets from outcomes in "
-            "the same rows"
+            f"{place}: column {derived[0]!r} is marked derived: that is for a target that `clean` sets from outcomes "
+            "in the same rows"
         )
     if spec.outcomes is not None:
         if contract.known_at is None:
@@ -178,7 +179,7 @@ def _check_names(features: Features, contract: Contract, place: str) -> None:
 
 
 def _file(folder: Path, dotted: str) -> Path:
-    return folder / f"{dotted.split('.')[0]}.py"
+    return folder / f"{dotted.split('.', maxsplit=1)[0]}.py"
 
 
 def _load(spec: ModelSpec, folder: Path, dotted: str, field: str) -> Any:
@@ -198,7 +199,8 @@ def _import(path: Path, model: str) -> ModuleType:
     tag = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     module_name = f"ml_assets_model_{model}_{path.stem}_{tag}"
     module_spec = importlib.util.spec_from_file_location(module_name, path)
-    assert module_spec is not None and module_spec.loader is not None
+    assert module_spec is not None
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[module_name] = module  # dataclasses, pandera and inspect look their module up
     try:

@@ -39,7 +39,7 @@ class Record:
     recorded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-_SCHEMA = {
+_SCHEMA: dict[str, Any] = {
     "asset": pl.String,
     "partition": pl.String,
     "inputs": pl.String,

@@ -6,6 +6,7 @@ The classes are strict and frozen and refuse unknown keys, so that a typo is fou
 import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
@@ -31,12 +32,20 @@ def _known_templates(text: str) -> str:
     return text
 
 
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"{name!r} is no time zone; write one like Europe/Berlin")
+    return name
+
+
 Text = Annotated[str, AfterValidator(_known_templates)]
 Day = Annotated[date, Strict(False)]
 PythonName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*\.[A-Za-z_]\w*$")]
 
 
 class Spec(BaseModel):
+    """Part of a model's YAML: strict, frozen, and nothing unknown in it."""
+
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
@@ -70,12 +79,15 @@ class Source(FilesSource):
 
     batch: Literal["snapshot", "day"] = Field("snapshot", description="`day` partitions by the event time.")
     start: Day | None = Field(None, description="First daily partition; needed with `batch: day`.")
-    timezone: str = Field("UTC", description="Where a day begins and ends.")
+    end: Day | None = Field(None, description="Last daily partition of a source that is complete; default: today's.")
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", description="Where a day begins and ends.")
 
     @model_validator(mode="after")
     def _start_belongs_to_days(self) -> Self:
         if (self.batch == "day") != (self.start is not None):
             raise ValueError("`batch: day` needs `start`, the first day; a snapshot has none")
+        if self.end is not None and (self.start is None or self.end < self.start):
+            raise ValueError(f"end {self.end} needs `batch: day` and a start before it")
         return self
 
 
@@ -183,7 +195,9 @@ class ModelSpec(Spec):
     owners: list[str] = Field(["team:data-science"], description="E-mail addresses, or team:<name>.")
     task: Task
     contract: PythonName = Field(description="`module.Class` of the pandera model, beside this file.")
-    features: PythonName | None = Field(None, description="`module.LIST` of Polars expressions; default: request columns.")
+    features: PythonName | None = Field(
+        None, description="`module.LIST` of Polars expressions; default: request columns."
+    )
     clean: PythonName | None = Field(None, description="`module.function` that cleans one day's pandas frame.")
     source: Source
     outcomes: Outcomes | None = Field(None, description="Where outcomes arrive; default: in the source's own rows.")

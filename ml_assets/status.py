@@ -29,8 +29,7 @@ def status_of(settings: Settings) -> dict[str, Any]:
                 "duplicates": sum(each.details["duplicates"] for each in cleaned),
             },
             "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
-            "judged": judged
-            and {name: judged.details[name] for name in ("version", "approved", "reasons", "values")},
+            "judged": judged and {name: judged.details[name] for name in ("version", "approved", "reasons", "values")},
             "serves": (health or {"models": {}})["models"].get(name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
         }

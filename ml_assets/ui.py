@@ -1,5 +1,6 @@
 """`make ui`: the Dagster UI with its daemon, and MLflow's UI, as children that end with this process."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -50,11 +51,11 @@ def run_ui(settings: Settings, port: int) -> int:
         signal.signal(each, stop)
     try:
         with (settings.home / "mlflow" / "server.log").open("ab") as log:
-            children.append(
-                subprocess.Popen(mlflow, stdout=log, stderr=log, env=environment, start_new_session=True)
-            )
+            children.append(subprocess.Popen(mlflow, stdout=log, stderr=log, env=environment, start_new_session=True))
         children.append(subprocess.Popen(dagster, env=environment, start_new_session=True, cwd=PROJECT_ROOT))
-        click.echo(f"Dagster: http://127.0.0.1:{port} (in some seconds)   MLflow: {settings.mlflow_ui}   Ctrl-C stops both")
+        click.echo(
+            f"Dagster: http://127.0.0.1:{port} (in some seconds)   MLflow: {settings.mlflow_ui}   Ctrl-C stops both"
+        )
         while all(child.poll() is None for child in children):
             time.sleep(0.5)
         return next(child.returncode for child in children if child.returncode is not None) or 1
@@ -77,10 +78,8 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
             child.wait(max(0.1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             child.kill()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def _answers(port: int) -> bool:

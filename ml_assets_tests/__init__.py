@@ -1,1 +1,1 @@
-"""Tests: beside the unit tests, which mirror ml_assets/, the whole graph runs for real in end_to_end/, examples/, browser/."""
+"""Unit tests mirror ml_assets/; in end_to_end/ and examples/ the whole graph runs for real."""

@@ -161,7 +161,13 @@ class Project:
         """A command of the virtual environment, in a process of its own."""
         program = [str(PROGRAMS / command[0]), *command[1:]]
         return subprocess.run(
-            program, env=self.environment(), cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=timeout, check=False
+            program,
+            env=self.environment(),
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
 
     def materializations(self) -> int:
@@ -217,4 +223,3 @@ def status(project: Project) -> dict[str, Any]:
     done = project.run("ml-assets", "status", "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
-

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
 
-FRAME = pl.DataFrame({"a": [1, None], "b": ["x", ""], "c": [0.5, 0.0], "d": [date(2025, 1, 1), None], "e": [True, None]})
+FRAME = pl.DataFrame(
+    {"a": [1, None], "b": ["x", ""], "c": [0.5, 0.0], "d": [date(2025, 1, 1), None], "e": [True, None]}
+)
 
 
 def test_a_table_has_one_digest_however_its_memory_and_columns_lie() -> None:

@@ -47,6 +47,16 @@ def test_params_without_a_class_change_the_default_forest_and_with_a_class_stand
         ({"source": {"kind": "ftp", "uri": "x"}}, "source", "files"),
         ({"source": {"kind": "files", "uri": "{{ env.HOME }}/x"}}, "source", "env.HOME"),
         ({"source": {"kind": "files", "uri": "{{ lading }}/x"}}, "source", "lading"),
+        (
+            {"source": {"kind": "files", "uri": "x", "batch": "day", "start": "2025-01-01", "timezone": "Bonn"}},
+            "source",
+            "no time zone",
+        ),
+        (
+            {"source": {"kind": "files", "uri": "x", "batch": "day", "start": "2025-01-02", "end": "2025-01-01"}},
+            "source",
+            "a start before it",
+        ),
         ({"retrain": {"cooldown": "6 hours"}}, "retrain", "pattern"),
     ],
 )

@@ -18,10 +18,14 @@ class Flights(pa.DataFrameModel):
     dest: str = pa.Field(metadata={"role": "request"})
     distance: int = pa.Field(gt=0, metadata={"role": "request"}, description="Statute miles")
     sched_dep_time: int = pa.Field(ge=0, le=2400, metadata={"role": "request"}, description="Local clock, HHMM")
-    sched_arr_time: int = pa.Field(ge=0, le=2400, nullable=True, metadata={"role": "request"}, description="Local clock, HHMM")
+    sched_arr_time: int = pa.Field(
+        ge=0, le=2400, nullable=True, metadata={"role": "request"}, description="Local clock, HHMM"
+    )
     dep_time: int = pa.Field(ge=1, le=2400, nullable=True, metadata={"role": "outcome"})
     arr_time: int = pa.Field(ge=1, le=2400, nullable=True, metadata={"role": "outcome"})
     dep_delay: int = pa.Field(nullable=True, metadata={"role": "outcome"}, description="Minutes, negative is early")
     arr_delay: int = pa.Field(nullable=True, metadata={"role": "outcome"}, description="Minutes, negative is early")
     air_time: int = pa.Field(nullable=True, metadata={"role": "outcome"}, description="Minutes")
-    late: bool = pa.Field(nullable=True, metadata={"role": "target", "derived": True}, description="Over 15 minutes late")
+    late: bool = pa.Field(
+        nullable=True, metadata={"role": "target", "derived": True}, description="Over 15 minutes late"
+    )

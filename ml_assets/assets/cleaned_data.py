@@ -18,6 +18,7 @@ from ml_assets.model import Model
 from ml_assets.records import read_latest
 from ml_assets.resources import LakeResource
 
+
 def cleaned_inputs(model: Model, raw_content: str) -> str:
     """What a cleaned partition depends on."""
     return digest_of([raw_content, model.cleaning_digest])
@@ -73,7 +74,9 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         def _slices(partition: str, done: Cleaned) -> Made:
             inputs = cleaned_inputs(model, raw_records[partition].content)
             details = {
-                "raw": raw_records[partition].rows, "rejected": done.rejected.height, "duplicates": done.duplicates,
+                "raw": raw_records[partition].rows,
+                "rejected": done.rejected.height,
+                "duplicates": done.duplicates,
             }
             return {
                 "cleaned_data": Slice(done.rows, inputs, details),
@@ -96,4 +99,3 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         )
 
     return step
-

@@ -61,7 +61,9 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         )
         assert judged is not None
         partition = latest.of("cleaned_data")
-        sample = tables.read(model.name, "cleaned_data", [max(each for each, record in partition.items() if record.rows)])
+        sample = tables.read(
+            model.name, "cleaned_data", [max(each for each, record in partition.items() if record.rows)]
+        )
         target = serving.target()
         release = build_release(
             model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
@@ -85,7 +87,9 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                 "release": dg.MetadataValue.path(str(release)),
                 "proof": dg.MetadataValue.text(f"{answers.height} golden rows answered as recorded"),
             },
-            check_results=list(check_results(spec.key, schema, {WHOLE: count_failures(schema, answers).get(WHOLE, {})})),
+            check_results=list(
+                check_results(spec.key, schema, {WHOLE: count_failures(schema, answers).get(WHOLE, {})})
+            ),
         )
 
     return step
@@ -95,7 +99,11 @@ def _table(answers: list[dict[str, object]]) -> pl.DataFrame:
     """Answers as a table: the label with its highest score, or the value."""
     whole = pl.lit(WHOLE).alias(PARTITION)
     if "value" in answers[0]:
-        return pl.DataFrame({"value": [each["value"] for each in answers]}, schema={"value": pl.Float64}).select("value", whole)
+        return pl.DataFrame({"value": [each["value"] for each in answers]}, schema={"value": pl.Float64}).select(
+            "value", whole
+        )
     scores = [max(each["scores"].values()) if "scores" in each else each["score"] for each in answers]  # type: ignore[attr-defined]
     labels = [str(each["label"]) for each in answers]
-    return pl.DataFrame({"label": labels, "score": scores}, schema={"label": pl.String, "score": pl.Float64}).with_columns(whole)
+    return pl.DataFrame(
+        {"label": labels, "score": scores}, schema={"label": pl.String, "score": pl.Float64}
+    ).with_columns(whole)

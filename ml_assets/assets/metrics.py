@@ -1,4 +1,4 @@
-"""`metrics`: the newest model version judged on rows that it was not trained on. Each gate is a blocking asset check."""
+"""`metrics`: the newest version judged on rows that it was not trained on. Each gate is a blocking asset check."""
 
 import base64
 from collections.abc import Iterator
@@ -90,7 +90,9 @@ def metrics(model: Model) -> dg.AssetsDefinition:
         table = _table(about["version"], "test", values, len(rows.sides.test))
         if len(rows.sides.validation):
             held = scored(rows.sides.validation)
-            table = pl.concat([table, _table(about["version"], "validation", measure(held), len(rows.sides.validation))])
+            table = pl.concat(
+                [table, _table(about["version"], "validation", measure(held), len(rows.sides.validation))]
+            )
         verdict = Verdict(
             model=model.name,
             version=about["version"],
@@ -114,7 +116,13 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             "values": values,
         }
         record = Record(
-            "metrics", WHOLE, metrics_inputs(model, trained), verdict.digest, table.height, context.run_id, details=details
+            "metrics",
+            WHOLE,
+            metrics_inputs(model, trained),
+            verdict.digest,
+            table.height,
+            context.run_id,
+            details=details,
         )
         append_records(tables, model.name, [record])
         for each in outcomes:

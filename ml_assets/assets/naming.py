@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -21,12 +22,16 @@ def key_of(model: Model, asset: str) -> dg.AssetKey:
 
 
 def partitions_of(model: Model) -> dg.DailyPartitionsDefinition | None:
-    """The days of a daily source, up to today's; None for a snapshot."""
+    """The days of a daily source, up to its end or today's; None for a snapshot."""
     if not model.daily:
         return None
     source = model.spec.source
     assert source.start is not None
-    return dg.DailyPartitionsDefinition(source.start.isoformat(), timezone=source.timezone, end_offset=1)
+    first, zone = source.start.isoformat(), source.timezone
+    if source.end is not None:
+        after = (source.end + timedelta(days=1)).isoformat()
+        return dg.DailyPartitionsDefinition(first, after, timezone=zone)
+    return dg.DailyPartitionsDefinition(first, timezone=zone, end_offset=1)
 
 
 def asset_spec(
@@ -84,7 +89,11 @@ def partitions_in(context: dg.AssetExecutionContext) -> list[str]:
 def preview(frame: pl.DataFrame) -> dg.MetadataValue:
     """The first rows as a table in Markdown."""
     with pl.Config(
-        tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_cols=30,
-        fmt_str_lengths=80, tbl_width_chars=10_000,
+        tbl_formatting="MARKDOWN",
+        tbl_hide_dataframe_shape=True,
+        tbl_hide_column_data_types=True,
+        tbl_cols=30,
+        fmt_str_lengths=80,
+        tbl_width_chars=10_000,
     ):
         return dg.MetadataValue.md(str(frame.drop(PARTITION, strict=False).head(PREVIEW_ROWS)))

@@ -66,7 +66,9 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
 def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Any, schema: Any) -> Any:
     """Outcomes from files of their own, cleaned by the same contract."""
     feed = model.outcomes_feed
-    assert feed is not None and feed.time is not None and model.spec.outcomes is not None
+    assert feed is not None
+    assert feed.time is not None
+    assert model.spec.outcomes is not None
     time, null_values = feed.time, model.spec.outcomes.null_values
     found: Survey = survey(feed, tables)
     for batch, reason in found.unreadable.items():
@@ -110,7 +112,9 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Any, sche
         made: dict[str, Made | MlAssetsError] = {}
         for each in partitions:
             if each not in cleaned_records:
-                made[each] = BatchRefusedError(f"cleaned_data has no such partition; materialise {model.name}/cleaned_data")
+                made[each] = BatchRefusedError(
+                    f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"
+                )
                 continue
             rows = cleaned.filter(pl.col(PARTITION) == each)
             frame = rows.with_columns(_known_at(model).alias(KNOWN_AT)).select(list(schema.columns))

@@ -54,7 +54,9 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         def _read(partitions: list[str]) -> dict[str, Slice | MlAssetsError]:
             try:
                 rows = read_partitions(model.rows_feed, found, partitions)
-                judged = clean(rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data")
+                judged = clean(
+                    rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data"
+                )
             except MlAssetsError as error:
                 if len(partitions) == 1:
                     return {partitions[0]: error}

@@ -1,4 +1,4 @@
-"""How a partitioned asset is made: days in runs of one commit each, every good day finished, bad days named at the end."""
+"""How a partitioned asset is made: some days a commit, every good day finished, bad days named at the end."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,9 +49,7 @@ class Refreshed:
 
     def failures(self, asset: str) -> dict[str, dict[str, int]]:
         """For each current partition of the asset its failing rows by column."""
-        return {
-            partition: record.details.get("failures", {}) for partition, record in self.latest.of(asset).items()
-        }
+        return {partition: record.details.get("failures", {}) for partition, record in self.latest.of(asset).items()}
 
 
 def refresh(
@@ -114,9 +112,7 @@ def refresh(
     return Refreshed(latest, results)
 
 
-def _record(
-    asset: str, partition: str, made: Slice, failures: dict[str, int], run_id: str, version: int
-) -> Record:
+def _record(asset: str, partition: str, made: Slice, failures: dict[str, int], run_id: str, version: int) -> Record:
     return Record(
         asset=asset,
         partition=partition,
@@ -168,5 +164,6 @@ def _fail(
                 )
     reasons = "; ".join(f"{partition}: {reason}" for partition, reason in refused.items())
     raise dg.Failure(
-        f"{model.name}: {len(refused)} partition(s) were refused and keep what they held: {reasons}", allow_retries=False
+        f"{model.name}: {len(refused)} partition(s) were refused and keep what they held: {reasons}",
+        allow_retries=False,
     )

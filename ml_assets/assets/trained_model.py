@@ -57,17 +57,15 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
     rows = labelled.frame.height
     if not rows and labelled.cleaned:
         raise TrainingError(
-            f"{model.name}: the target {contract.target!r} is null in all {labelled.cleaned:,} cleaned rows; nothing to "
-            "learn from. Look at the outcomes' source, or at the rejected rows"
+            f"{model.name}: the target {contract.target!r} is null in all {labelled.cleaned:,} cleaned rows; nothing "
+            "to learn from. Look at the outcomes' source, or at the rejected rows"
         )
     if rows < spec.training.min_rows:
         raise TrainingError(
             f"{model.name}: {rows:,} labelled rows of {labelled.cleaned:,} cleaned ones, and training.min_rows is "
             f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
-    sides = split_rows(
-        labelled.frame, spec.split, contract.key, contract.event_time, spec.source.timezone, model.name
-    )
+    sides = split_rows(labelled.frame, spec.split, contract.key, contract.event_time, spec.source.timezone, model.name)
     return TrainingRows(labelled, sides)
 
 
@@ -87,9 +85,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     checks = check_specs(spec.key, schema, blocking=True)
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(
-        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource
-    ) -> dg.MaterializeResult:
+    def step(context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource) -> dg.MaterializeResult:
         tables = lake.open()
         latest = read_latest(tables, model.name)
         inputs = training_inputs(model, latest)
@@ -160,7 +156,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             },
             "failures": failures.get(WHOLE, {}),
         }
-        record = Record("trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details)
+        record = Record(
+            "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
+        )
         append_records(tables, model.name, [record])
         return dg.MaterializeResult(
             asset_key=key_of(model, "trained_model"),

@@ -1,4 +1,4 @@
-"""What refreshes a model without anybody asking for it: the sensors `arrivals` and `retraining`, and a daily schedule."""
+"""What refreshes a model without anybody asking: the sensors `arrivals` and `retraining`, and a daily schedule."""
 
 import dagster as dg
 

@@ -42,7 +42,9 @@ def must_wait(instance: dg.DagsterInstance, model: Model, digest: str, now: date
         return None
     last = f"run {records[0].dagster_run.run_id[:8]}"
     if len(records) >= MOST_ATTEMPTS:
-        return f"{len(records)} attempts at this failed, the last of them {last}; mend its cause, or materialise by hand"
+        return (
+            f"{len(records)} attempts at this failed, the last of them {last}; mend its cause, or materialise by hand"
+        )
     ready = records[0].update_timestamp.replace(tzinfo=UTC) + FIRST_WAIT * 2 ** (len(records) - 1)
     if (now or datetime.now(UTC)) < ready:
         return f"{last} failed; the next attempt is at {ready:%H:%M:%S} UTC"

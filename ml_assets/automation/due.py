@@ -123,11 +123,15 @@ def due_training(model: Model, lake: Lake, now: datetime | None = None) -> DueTr
     if judged is None or judged.inputs != expected:
         return DueTraining(("metrics", "endpoint"), "the newest version was not judged by these gates", expected)
     if not judged.details["approved"]:
-        return DueTraining((), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}")
+        return DueTraining(
+            (), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"
+        )
     served = latest.get("endpoint", WHOLE)
     expected = endpoint_inputs(model, judged)
     if served is None or served.inputs != expected:
-        return DueTraining(("endpoint",), f"version {trained.details['version']} is approved and does not serve", expected)
+        return DueTraining(
+            ("endpoint",), f"version {trained.details['version']} is approved and does not serve", expected
+        )
     return DueTraining((), f"version {trained.details['version']} is up to date and serves")
 
 
@@ -152,11 +156,16 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
         rows = max(rows, sum(each.rows for day, each in latest.of(asset).items() if before.get(day) != each.content))
     retrain = model.spec.retrain
     if rows < retrain.min_new_rows:
-        return DueTraining((), f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}")
+        return DueTraining(
+            (), f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}"
+        )
     ready = trained.recorded_at + parse_duration(retrain.cooldown)
     if now < ready:
-        return DueTraining((), f"the last training was at {trained.recorded_at:%Y-%m-%d %H:%M} UTC; "
-                               f"retrain.cooldown is {retrain.cooldown}")
+        return DueTraining(
+            (),
+            f"the last training was at {trained.recorded_at:%Y-%m-%d %H:%M} UTC; "
+            f"retrain.cooldown is {retrain.cooldown}",
+        )
     return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
 
 
@@ -168,7 +177,11 @@ def contiguous(days: Iterable[str]) -> list[list[str]]:
     """
     stretches: list[list[str]] = []
     for day in sorted(days):
-        if stretches and day != WHOLE and date.fromisoformat(day) - date.fromisoformat(stretches[-1][-1]) == timedelta(1):
+        if (
+            stretches
+            and day != WHOLE
+            and date.fromisoformat(day) - date.fromisoformat(stretches[-1][-1]) == timedelta(1)
+        ):
             stretches[-1].append(day)
         else:
             stretches.append([day])

@@ -11,7 +11,9 @@ from ml_assets.model import Model
 def data_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
     """One run per contiguous stretch of due partitions."""
     return [
-        run_request(model, DATA, stretch, "; ".join(sorted({due.reasons[each] for each in stretch})), due.digest(stretch))
+        run_request(
+            model, DATA, stretch, "; ".join(sorted({due.reasons[each] for each in stretch})), due.digest(stretch)
+        )
         for stretch in due.stretches()
     ]
 

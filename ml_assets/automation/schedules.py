@@ -1,4 +1,4 @@
-"""The schedule `<model>_daily`: the safety net. It asks for everything that is due, in one run from data to endpoint."""
+"""The schedule `<model>_daily`: the safety net, which asks for everything that is due, from data to endpoint."""
 
 import dagster as dg
 
@@ -33,4 +33,3 @@ def daily_schedule(model: Model) -> dg.ScheduleDefinition:
         return [*requests[:-1], last._replace(asset_selection=[*(last.asset_selection or ()), *more])]
 
     return daily
-

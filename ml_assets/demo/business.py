@@ -70,8 +70,11 @@ class Business:
         drifted = self.drift_from is not None and day >= self.drift_from
         weekend = day.weekday() >= 4
         count = int(random.poisson(self.orders_per_day * (1.3 if weekend else 1.0)))
-        hour = np.clip(np.where(random.random(count) < 0.35, random.normal(12.5, 1.2, count),
-                                random.normal(19.0, 1.8, count)), 8, 23.9)
+        hour = np.clip(
+            np.where(random.random(count) < 0.35, random.normal(12.5, 1.2, count), random.normal(19.0, 1.8, count)),
+            8,
+            23.9,
+        )
         restaurant = random.integers(0, self.restaurants, count)
         courier = random.integers(0, self.couriers, count)
         vehicle = random.choice(3, count, p=[0.5, 0.3, 0.2])
@@ -142,9 +145,7 @@ def land(business: Business, landing: Path, first: date, days: int) -> list[Path
 
 def _blank(orders: pl.DataFrame, columns: list[str], share: float, random: np.random.Generator) -> pl.DataFrame:
     blanks = {name: pl.Series(random.random(orders.height) < share) for name in columns}
-    return orders.with_columns(
-        pl.when(~blank).then(pl.col(name)).alias(name) for name, blank in blanks.items()
-    )
+    return orders.with_columns(pl.when(~blank).then(pl.col(name)).alias(name) for name, blank in blanks.items())
 
 
 def _break(orders: pl.DataFrame, share: float, random: np.random.Generator) -> pl.DataFrame:

@@ -50,7 +50,9 @@ def show(settings: Settings, days: int) -> None:
     click.echo(f"Materialised in {len(runs)} run(s)." if runs else "Nothing was due: nothing was computed again.")
     click.echo(answer)
     tell_status(status_of(settings), click.echo)
-    click.echo(f"\nDone in {time.monotonic() - started:.0f} s. Next: `make ui` (graph, runs, plots at http://localhost:3000),")
+    click.echo(
+        f"\nDone in {time.monotonic() - started:.0f} s. Next: `make ui` (graph, runs, plots at http://localhost:3000),"
+    )
     click.echo("`.venv/bin/ml-assets land` (one more day arrives; with `make ui` the sensors refresh and retrain),")
     click.echo("`make stop` (end the endpoint server).")
 
@@ -73,5 +75,7 @@ def _prove(settings: Settings, target: LocalTarget, *, fresh: bool) -> str:
         answer = target.ask(MODEL, rows, url)
     except EndpointError as error:
         raise click.ClickException(str(error)) from None
-    told = ", ".join(f"{'late' if each['label'] else 'in time'} ({each['score']:.2f})" for each in answer["predictions"])
+    told = ", ".join(
+        f"{'late' if each['label'] else 'in time'} ({each['score']:.2f})" for each in answer["predictions"]
+    )
     return f"{url}/models/{MODEL}/predict: three orders asked, version {answer['version']} says: {told}."

@@ -89,7 +89,9 @@ class LocalTarget:
                 time.sleep(0.05)
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            raise EndpointError(f"the endpoint server did not start on port {port}; see {self.log}: {self._last_line()}")
+            raise EndpointError(
+                f"the endpoint server did not start on port {port}; see {self.log}: {self._last_line()}"
+            )
 
     def stop(self) -> bool:
         """End the server that `start` started; whether there was one."""

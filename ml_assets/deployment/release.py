@@ -1,7 +1,6 @@
 """Build a release: the immutable folder from which the endpoint server serves one approved model version."""
 
 import json
-import os
 import shutil
 import tempfile
 from datetime import date, datetime
@@ -23,7 +22,9 @@ from ml_assets.serving.scorer import Scorer
 GOLDEN_ROWS = 20
 
 
-def build_release(model: Model, verdict: Verdict, pipeline: Any, classes: list[Any], rows: pl.DataFrame, releases: Path) -> Path:
+def build_release(
+    model: Model, verdict: Verdict, pipeline: Any, classes: list[Any], rows: pl.DataFrame, releases: Path
+) -> Path:
     """Write the release of a model version, or find it already written.
 
     Args:
@@ -58,7 +59,7 @@ def build_release(model: Model, verdict: Verdict, pipeline: Any, classes: list[A
         manifest = _manifest(model, verdict, classes, files)
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         Scorer.load(draft)
-        os.rename(draft, folder)
+        draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

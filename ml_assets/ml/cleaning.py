@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -19,7 +20,7 @@ from ml_assets.ml.validation import failure_cases, rowwise
 
 SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
 STRAY = "_stray"  # its time is none, or lies outside of the calendar
-REJECTED_SCHEMA = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
+REJECTED_SCHEMA: dict[str, Any] = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
 
 
@@ -43,10 +44,8 @@ class Cleaned:
     @classmethod
     def empty(cls, contract: Contract) -> "Cleaned":
         """What becomes of no rows."""
-        own = {} if contract.having("key") else {SURROGATE_KEY: pl.String}
+        own: dict[str, pl.DataType] = {} if contract.having("key") else {SURROGATE_KEY: pl.String()}
         return cls(pl.DataFrame(schema=dict(contract.types) | own), pl.DataFrame(schema=REJECTED_SCHEMA), 0, {})
-
-
 
 
 def clean(
@@ -141,9 +140,7 @@ def _arrived(raw: pl.DataFrame) -> list[str]:
 _REASONS = {"_index": pl.UInt32, "column": pl.String, "check": pl.String, "value": pl.String}
 
 
-def _parse(
-    numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str]
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _parse(numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The contract's columns in its types; a value that cannot be one is null and has a reason."""
     columns = [numbered.get_column("_index"), numbered.get_column(PARTITION)]
     reasons = [pl.DataFrame(schema=_REASONS)]
@@ -173,7 +170,7 @@ def _parse(
 
 
 def parse_column(series: pl.Series, kind: pl.DataType) -> pl.Series:
-    """`series` as `kind`; values that do not fit without loss are null. Text is read as people and programs write it."""
+    """`series` as `kind`; values that do not fit without loss are null. Text is read as programs write it."""
     if series.dtype == kind:
         return series
     if series.dtype == pl.String and kind == pl.Boolean:
@@ -218,7 +215,7 @@ def _strays(numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return numbered.filter(pl.col(STRAY) & pl.col(time).is_not_null()).select(
         "_index",
         column=pl.lit(time),
-        check=pl.lit("lies between the first partition and tomorrow"),
+        check=pl.lit("lies within the calendar of the source"),
         value=pl.col(time).cast(pl.String),
     )
 
@@ -288,7 +285,9 @@ def _hooked(day: pl.DataFrame, contract: Contract, hook: Hook, place: str) -> pl
     if not isinstance(returned, pd.DataFrame) or not returned.index.isin(given.index).all():
         raise BatchRefusedError(f"{place}: clean(df) must return a data frame with the index of the one it was given")
     if missing := [name for name in contract.types if name not in returned.columns]:
-        raise BatchRefusedError(f"{place}: clean(df) returned no column {', '.join(map(repr, missing))} of the contract")
+        raise BatchRefusedError(
+            f"{place}: clean(df) returned no column {', '.join(map(repr, missing))} of the contract"
+        )
     loose = pl.from_pandas(returned[list(contract.types)].reset_index(names="_index"))
     typed = [parse_column(loose[name], kind) for name, kind in contract.types.items()]
     after = pl.DataFrame([loose["_index"].cast(pl.UInt32), *typed]).sort("_index")

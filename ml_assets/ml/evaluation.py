@@ -51,7 +51,7 @@ def scores_of(pipeline: Any, inputs: pd.DataFrame, task: Task) -> np.ndarray:
         return np.asarray(pipeline.predict(inputs), dtype=np.float64)
     if hasattr(pipeline, "predict_proba"):
         return np.asarray(pipeline.predict_proba(inputs), dtype=np.float64)
-    return np.eye(len(pipeline.classes_))[pipeline.predict(inputs)]
+    return np.asarray(np.eye(len(pipeline.classes_))[pipeline.predict(inputs)])
 
 
 def measure(scored: Scored) -> dict[str, float]:

@@ -120,9 +120,7 @@ class Features:
         computed = frame.select(self.inputs).select(
             each.cast(self.types[each.meta.output_name()]) for each in self.expressions
         )
-        return computed.with_columns(
-            pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric
-        )
+        return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The expressions as a release stores them: Polars' JSON form, which the same Polars version reads back."""
@@ -136,7 +134,9 @@ class Features:
             if refused := _refused_operation(each):
                 raise ReleaseError(f"a stored feature {refused}, which is never loaded")
             expressions.append(pl.Expr.deserialize(io.StringIO(json.dumps(each)), format="json"))
-        kinds = {name: pl.String() if kind == "text" else pl.Float64() for name, kind in types.items()}
+        kinds: dict[str, pl.DataType] = {
+            name: pl.String() if kind == "text" else pl.Float64() for name, kind in types.items()
+        }
         return cls(tuple(expressions), kinds)
 
 

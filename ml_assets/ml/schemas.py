@@ -68,4 +68,3 @@ def answers_schema(task: str) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(
         {"label": pa.Column(pl.String), "score": probability}, description="Answers to the golden rows."
     )
-

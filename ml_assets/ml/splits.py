@@ -54,9 +54,9 @@ def split_rows(frame: pl.DataFrame, split: Split, key: Sequence[str], time: str 
     return sides
 
 
-def folds(frame: pl.DataFrame, split: Split, number: int, key: Sequence[str], time: str | None) -> list[
-    tuple[np.ndarray, np.ndarray]
-]:
+def folds(
+    frame: pl.DataFrame, split: Split, number: int, key: Sequence[str], time: str | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Folds for cross-validation within training rows, of the same kind as the split: (train, judge) positions.
 
     By time each fold is judged on rows later than those that it was trained on; at random by a hash of the key.

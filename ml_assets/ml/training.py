@@ -39,7 +39,13 @@ class Labelled:
 
 
 def label(
-    features: pl.DataFrame, outcomes: pl.DataFrame, *, key: list[str], target: str, cut_off: datetime | None, order: list[str]
+    features: pl.DataFrame,
+    outcomes: pl.DataFrame,
+    *,
+    key: list[str],
+    target: str,
+    cut_off: datetime | None,
+    order: list[str],
 ) -> Labelled:
     """Join features with the outcomes known at the cut-off, the latest known one per key; drop rows without a target.
 
@@ -106,6 +112,7 @@ class Trained:
 
 
 def cross_validation_metric(task: Task) -> str:
+    """What the folds are scored by."""
     return "rmse" if task == "regression" else "f1"
 
 

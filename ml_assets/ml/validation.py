@@ -32,9 +32,13 @@ def failure_cases(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> pl.DataFra
 
 def rowwise(schema: pa.DataFrameSchema) -> bool:
     """Whether each check looks at one value at a time, so that validating days together or apart is the same."""
-    return not schema.checks and not schema.unique and all(
-        not column.unique and all(check.name in _ELEMENTWISE for check in column.checks)
-        for column in schema.columns.values()
+    return (
+        not schema.checks
+        and not schema.unique
+        and all(
+            not column.unique and all(check.name in _ELEMENTWISE for check in column.checks)
+            for column in schema.columns.values()
+        )
     )
 
 

@@ -109,7 +109,9 @@ class Verdict:
         except TypeError:
             raise NotApprovedError(f"the stored verdict is none: it has {', '.join(sorted(stored))}") from None
         if verdict.digest != stored.get("digest"):
-            raise NotApprovedError(f"the verdict of {verdict.model} version {verdict.version} was changed after it fell")
+            raise NotApprovedError(
+                f"the verdict of {verdict.model} version {verdict.version} was changed after it fell"
+            )
         return verdict
 
 

@@ -1,1 +1,1 @@
-"""The endpoint server. It loads releases: never a pickle, never the project's own code, and nothing of Dagster or MLflow."""
+"""The endpoint server. It loads releases: never a pickle, never a model's own code, nothing of Dagster or MLflow."""

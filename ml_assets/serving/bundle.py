@@ -1,10 +1,10 @@
 """The files of a release: names, manifest, digests. Written by `deployment.release`, read by the endpoint server.
 
-    releases/<model>/serving.json                   which release serves
-    releases/<model>/<version>-<digest>/            one immutable release
-        manifest.json                               what it is, with the SHA-256 of every other file
-        model.skops                                 the fitted Pipeline
-        golden.json                                 requests with the answers that they must get
+releases/<model>/serving.json                   which release serves
+releases/<model>/<version>-<digest>/            one immutable release
+    manifest.json                               what it is, with the SHA-256 of every other file
+    model.skops                                 the fitted Pipeline
+    golden.json                                 requests with the answers that they must get
 """
 
 import hashlib
@@ -50,6 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def sha256(content: bytes) -> str:
+    """SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -103,4 +104,4 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(name, path)
+    Path(name).replace(path)

@@ -25,6 +25,7 @@ def describe(name: str, kind: pl.DataType, *, nullable: bool, needed: bool) -> I
 
 
 def polars_type(column: Input) -> pl.DataType:
+    """The type that `describe` was given."""
     if column.type == "Datetime":
         return pl.Datetime(column.time_unit or "us", column.time_zone)  # type: ignore[arg-type]
     return _TYPES[column.type]()

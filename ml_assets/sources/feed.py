@@ -6,7 +6,8 @@ the lake's `surveys` table, so that a tick of a sensor costs a listing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -37,7 +38,8 @@ class Feed:
         name: asset that it fills: `raw_data` or `outcomes`.
         contract: the columns that its rows carry.
         time: column whose local day is the partition; None for a snapshot.
-        first: first partition; rows from outside of the calendar stay with their batch's first day, to be rejected there.
+        first, last: first partition, and the last one of a source that is complete; rows from outside of the calendar
+            stay with their batch's first day, to be rejected there.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Feed:
     time: str | None
     timezone: str
     first: date | None
+    last: date | None = None
 
 
 @dataclass
@@ -119,7 +122,8 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
     for batch in touching:
         rows = _typed(feed, batch, feed.source.read(batch))
         if feed.time is None:
-            day, stray = pl.lit(WHOLE), pl.lit(False)
+            day: pl.Series | pl.Expr = pl.lit(WHOLE)
+            stray: pl.Series | pl.Expr = pl.lit(False)
         else:
             days = _local_days(rows.get_column(feed.time), feed)
             day, stray = days.fill_null(found.homes[batch]), days.is_null()
@@ -128,7 +132,7 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
         )
         frames.append(rows.filter(pl.col(PARTITION).is_in(wanted)))
     if not frames:
-        own = {PARTITION: pl.String, SOURCE: pl.String, ROW: pl.Int64, STRAY: pl.Boolean}
+        own: dict[str, Any] = {PARTITION: pl.String, SOURCE: pl.String, ROW: pl.Int64, STRAY: pl.Boolean}
         return pl.DataFrame(schema=dict(feed.contract.types) | own)
     return pl.concat(frames, how="diagonal_relaxed")
 
@@ -141,8 +145,8 @@ def _days_of(feed: Feed, batch: Batch) -> pl.DataFrame:
     first = days.min()
     if first is None:
         raise SourceError(
-            f"{feed.source.place}: {feed.source.objects.address(batch)}: no row has a {feed.time} from {feed.first} on; "
-            "mend the file, or source.start"
+            f"{feed.source.place}: {feed.source.objects.address(batch)}: no row has a {feed.time} from "
+            f"{feed.first} on; mend the file, or source.start"
         )
     counts = days.fill_null(first).value_counts().rename({days.name: "partition", "count": "rows"})
     return counts.sort("partition").select(
@@ -156,8 +160,10 @@ def _days_of(feed: Feed, batch: Batch) -> pl.DataFrame:
 
 
 def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
-    """Day of each time in the feed's zone as text; null where it is no time or lies outside of the calendar, which
-    begins with the first partition and ends tomorrow."""
+    """Day of each time in the feed's zone as text; null where it is no time or lies outside of the calendar.
+
+    The calendar begins with the first partition and ends with the last one, or today.
+    """
     assert feed.time is not None
     if times.dtype == pl.String:
         times = times.str.strip_chars()
@@ -165,8 +171,8 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
     if isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None:
         parsed = parsed.dt.convert_time_zone(feed.timezone)
     days = parsed.dt.date() if isinstance(parsed.dtype, pl.Datetime) else parsed
-    tomorrow = datetime.now(ZoneInfo(feed.timezone)).date() + timedelta(days=1)
-    return days.set(~days.is_between(feed.first, tomorrow), None).dt.to_string("%Y-%m-%d")
+    last = feed.last or datetime.now(ZoneInfo(feed.timezone)).date()
+    return days.set(~days.is_between(feed.first, last), None).dt.to_string("%Y-%m-%d")
 
 
 def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
@@ -174,8 +180,9 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in feed.contract.types if name not in rows.columns]
     if missing:
         raise SourceError(
-            f"{where} lacks the column {', '.join(map(repr, missing))} of the contract; it has {', '.join(rows.columns)}. "
-            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
+            f"{where} lacks the column {', '.join(map(repr, missing))} of the contract; it has "
+            f"{', '.join(rows.columns)}. Nothing of it was written: mend the file, or the "
+            "contract if the column is gone for good"
         )
     reserved = [name for name in rows.columns if name.startswith("_")]
     if reserved:
@@ -197,8 +204,10 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(columns)
 
 
-def chunks(partitions: Sequence[str], rows: Mapping[str, int], most_rows: int = 500_000, most: int = 31) -> list[list[str]]:
-    """Partitions in runs of one commit each: a large initial load writes several days at once and stays small in memory.
+def chunks(
+    partitions: Sequence[str], rows: Mapping[str, int], most_rows: int = 500_000, most: int = 31
+) -> list[list[str]]:
+    """Partitions grouped by commit: a large initial load writes several days at once and stays small in memory.
 
     >>> chunks(["a", "b", "c"], {"a": 3, "b": 3, "c": 3}, most_rows=6)
     [['a', 'b'], ['c']]

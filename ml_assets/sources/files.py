@@ -80,7 +80,9 @@ class FileSource:
             raise SourceError(f"{where} is empty; remove it or land it again") from None
         except pl.exceptions.ColumnNotFoundError as error:
             missing = str(error).splitlines()[0]
-            raise SourceError(f"{where} lacks a column of the contract: {missing}; mend the file, or the contract") from None
+            raise SourceError(
+                f"{where} lacks a column of the contract: {missing}; mend the file, or the contract"
+            ) from None
         except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise SourceError(f"{where} cannot be read as {form}: {reason}; land it again") from error
@@ -233,4 +235,3 @@ _READERS: dict[str, Callable[[bytes | Path, FilesSource, Sequence[str] | None], 
     "parquet": _read_parquet,
     "jsonl": _read_jsonl,
 }
-

@@ -19,8 +19,11 @@ def test_a_day_is_always_the_same_and_another_seed_is_another_business() -> None
 def test_its_mistakes_come_at_the_stated_rates() -> None:
     rows = ORDERS.height
     broken = ORDERS.filter(
-        (pl.col("distance_km") <= 0) | (pl.col("distance_km") > 100) | (pl.col("vehicle") == "rocket")
-        | (pl.col("items") < 1) | pl.col("restaurant_id").is_null()
+        (pl.col("distance_km") <= 0)
+        | (pl.col("distance_km") > 100)
+        | (pl.col("vehicle") == "rocket")
+        | (pl.col("items") < 1)
+        | pl.col("restaurant_id").is_null()
     )
     assert abs(broken.height / rows - BUSINESS.broken) < 0.003
     assert abs(ORDERS["weather"].null_count() / rows - BUSINESS.missing) < 0.006
@@ -55,7 +58,9 @@ def test_drift_begins_on_its_day_and_makes_orders_later() -> None:
 def test_files_are_landed_in_one_move_below_the_landing_folder(tmp_path: Path) -> None:
     written = land(BUSINESS, tmp_path, FIRST_DAY, 2)
     assert sorted(each.relative_to(tmp_path).as_posix() for each in written) == [
-        "orders/2025-01-01.parquet", "orders/2025-01-02.parquet",
-        "outcomes/2025-01-01.parquet", "outcomes/2025-01-02.parquet",
+        "orders/2025-01-01.parquet",
+        "orders/2025-01-02.parquet",
+        "outcomes/2025-01-01.parquet",
+        "outcomes/2025-01-02.parquet",
     ]
     assert sorted(tmp_path.rglob("*.*")) == sorted(written)

@@ -63,7 +63,9 @@ def test_an_edited_verdict_or_a_gate_lowered_afterwards_does_not_help(refused: P
     assert verdict is not None
     honest = json.dumps(verdict.to_json())
     client = registry.client
-    edited = Verdict(**{name: value for name, value in verdict.to_json().items() if name != "digest"} | {"approved": True})
+    edited = Verdict(
+        **{name: value for name, value in verdict.to_json().items() if name != "digest"} | {"approved": True}
+    )
     for forged in (honest.replace("false", "true"), json.dumps(edited.to_json())):
         client.set_model_version_tag("late_deliveries", "1", VERDICT_TAG, forged)
         assert "changed after it fell" in (said := reason(endpoint_alone(refused))) or "not the one on record" in said

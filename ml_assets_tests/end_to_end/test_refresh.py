@@ -149,7 +149,10 @@ def test_a_source_whose_folder_is_missing_is_one_message(project: Project) -> No
     project.add_demo_model(**SMALL_MODEL)
     done = project.run("ml-assets", "status")
     assert done.returncode == 0
-    with project.active(), pytest.raises(Exception, match=r"late_deliveries: source: the folder .*/orders does not exist"):
+    with (
+        project.active(),
+        pytest.raises(Exception, match=r"late_deliveries: source: the folder .*/orders does not exist"),
+    ):
         project.materialize()
     assert not project.latest().of("raw_data")
 

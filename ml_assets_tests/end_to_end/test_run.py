@@ -79,6 +79,13 @@ def test_a_failing_demo_exits_with_the_reason(make_project: Callable[..., Projec
     assert project.target.url() is None
 
 
+def test_further_days_of_the_demo_land_one_after_another(project: Project) -> None:
+    landed = [project.run("ml-assets", "land", *more).stdout.split() for more in ((), ("--days", "2"))]
+    folder = project.landing / "late_deliveries"
+    assert landed[0] == [str(folder / each / "2025-01-01.parquet") for each in ("orders", "outcomes")]
+    assert [each.rsplit("/", 1)[1] for each in landed[1][::2]] == ["2025-01-02.parquet", "2025-01-03.parquet"]
+
+
 def test_wrong_settings_are_one_message(project: Project) -> None:
     right = project.variables["ML_ASSETS_ENDPOINT_PORT"]
     project.variables["ML_ASSETS_ENDPOINT_PORT"] = "eighty"

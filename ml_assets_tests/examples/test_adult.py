@@ -35,4 +35,3 @@ def test_its_rows_are_those_of_the_published_data(adult: Project) -> None:
     assert (raw["workclass"].str.strip_chars() == "?").sum() == 2_799
     assert 2_799 - 52 <= rows["workclass"].null_count() <= 2_799
     assert not rows["education"].str.contains("^ ").any()
-

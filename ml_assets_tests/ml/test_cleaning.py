@@ -91,7 +91,9 @@ def test_without_a_key_equal_rows_are_duplicates_and_others_get_a_key() -> None:
     contract = Contract.read(Keyless, "test")
     columns = {"km": ["1", "1", "1", "2"], "late": ["true", "true", "false", "true"]}
     rows = pl.DataFrame(columns).with_columns(
-        pl.lit(DAY).alias(PARTITION), pl.lit("f").alias("_source"), pl.int_range(4).alias("_row"),
+        pl.lit(DAY).alias(PARTITION),
+        pl.lit("f").alias("_source"),
+        pl.int_range(4).alias("_row"),
         pl.lit(False).alias("_stray"),
     )
     done = one(rows, contract)

@@ -36,8 +36,18 @@ def fit(frame: pl.DataFrame, task: Task = "binary", target: str = "late", **opti
     sides = Sides(np.arange(2 * third), np.array([], dtype=int), np.arange(2 * third, frame.height))
     estimator = options.pop("estimator", Estimator(params={"n_estimators": 10}))
     return train(
-        frame, sides, features=FEATURES, estimator=estimator, split=Split(), task=task, target=target, key=["id"],
-        time=None, number_of_folds=3, place="m", **options,
+        frame,
+        sides,
+        features=FEATURES,
+        estimator=estimator,
+        split=Split(),
+        task=task,
+        target=target,
+        key=["id"],
+        time=None,
+        number_of_folds=3,
+        place="m",
+        **options,
     )
 
 
@@ -72,7 +82,8 @@ print(digest_of_fitted(fitted), hashlib.sha256(scores.tobytes()).hexdigest())
 
 def test_the_same_rows_and_parameters_give_the_same_model_and_predictions_in_two_processes() -> None:
     said = [
-        subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout for _ in range(2)
+        subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
     ]
     assert said[0] == said[1]
     assert len(said[0].split()) == 2
@@ -93,7 +104,11 @@ def test_another_row_parameter_or_seed_gives_another_digest() -> None:
 
 @pytest.mark.parametrize(
     ("task", "target", "classes"),
-    [("binary", "late", [False, True]), ("multiclass", "level", ["high", "low", "middle"]), ("regression", "minutes", [])],
+    [
+        ("binary", "late", [False, True]),
+        ("multiclass", "level", ["high", "low", "middle"]),
+        ("regression", "minutes", []),
+    ],
 )
 def test_each_task_is_trained_and_cross_validated(task: Task, target: str, classes: list[Any]) -> None:
     trained = fit(rows(), task, target)

@@ -39,9 +39,7 @@ def golden(release: Path) -> dict[str, Any]:
     return dict(msgspec.json.decode((release / GOLDEN).read_bytes()))
 
 
-def test_the_server_answers_like_the_approved_model_and_says_which_version_does(
-    small: Project, release: Path
-) -> None:
+def test_the_server_answers_like_the_approved_model_and_says_which_version_does(small: Project, release: Path) -> None:
     url = small.target.url()
     health = requests.get(f"{url}/health", timeout=5).json()
     assert health["status"] == "ok"
@@ -102,7 +100,7 @@ def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, targe
     bad = target.releases / MODEL / "9-bad"
     shutil.copytree(release, bad)
     tampered(bad, "byte")
-    with pytest.raises(EndpointError, match="refuses late_deliveries release 9-bad.*changed"):
+    with pytest.raises(EndpointError, match=r"refuses late_deliveries release 9-bad.*changed"):
         target.bring(MODEL, bad)
     assert read_pointer(target.releases, MODEL) == release.name
     rows = golden(release)["rows"][:2]
@@ -119,4 +117,3 @@ def test_a_restarted_server_serves_what_it_served_and_stop_ends_it(release: Path
     target.wait_for(url, MODEL, release.name)
     write_pointer(target.releases, MODEL, None)
     wait_until(lambda: requests.get(f"{url}/health", timeout=5).json()["models"] == {}, 5, "nothing serves")
-

@@ -1,0 +1,76 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ml_assets.automation.due import contiguous, due_data, due_training
+from ml_assets.lake import WHOLE, Lake
+from ml_assets.records import append_records
+from ml_assets.spec import Gates, Retrain
+from ml_assets_tests.project import Project
+
+
+@pytest.fixture
+def copy(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The records of a finished project in a lake of the test's own, so that it may add others."""
+    import shutil
+
+    root = tmp_path_factory.mktemp("lake")
+    for table in ("batches", "surveys"):
+        shutil.copytree(small.lake.path("late_deliveries", table), root / "late_deliveries" / table)
+    return Lake(root)
+
+
+def test_a_run_that_died_between_two_assets_leaves_its_day_due(small: Project, copy: Lake) -> None:
+    model = small.model()
+    assert due_data(model, copy).reasons == {}
+    for asset in ("features", "cleaned_data", "raw_data"):
+        record = small.latest().get(asset, "2025-01-05")
+        assert record is not None
+        append_records(copy, model.name, [replace(record, inputs="of another time", recorded_at=datetime.now(UTC))])
+        assert set(due_data(model, copy).reasons) == {"2025-01-05"}
+
+
+def test_changed_gates_ask_for_a_verdict_and_not_for_a_training(small: Project) -> None:
+    model = small.model()
+    stricter = replace(model, spec=model.spec.model_copy(update={"gates": Gates(f1=0.6)}))
+    assert due_training(stricter, small.lake).assets == ("metrics", "endpoint")
+
+
+def test_changed_parameters_ask_for_a_training_at_once(small: Project) -> None:
+    model = small.model()
+    estimator = model.spec.estimator.model_copy(update={"params": {"n_estimators": 5}})
+    retrain = Retrain(cooldown="7d", min_new_rows=10_000)
+    changed = replace(model, spec=model.spec.model_copy(update={"estimator": estimator, "retrain": retrain}))
+    due = due_training(changed, small.lake)
+    assert due.assets == ("trained_model", "metrics", "endpoint")
+    assert due.reason == "code or parameters changed"
+
+
+def test_changed_data_waits_for_enough_rows_and_for_the_cooldown(small: Project, copy: Lake) -> None:
+    model = small.model()
+    record = small.latest().get("features", "2025-01-02")
+    trained = small.latest().get("trained_model", WHOLE)
+    assert record is not None
+    assert trained is not None
+    append_records(copy, model.name, [replace(record, content="changed", recorded_at=datetime.now(UTC))])
+
+    def due(**retrain: object) -> tuple[tuple[str, ...], str]:
+        spec = model.spec.model_copy(update={"retrain": Retrain.model_validate(retrain)})
+        now = trained.recorded_at + timedelta(hours=5)  # type: ignore[union-attr]
+        found = due_training(replace(model, spec=spec), copy, now)
+        return found.assets, found.reason
+
+    assert due() == (("trained_model", "metrics", "endpoint"), f"{record.rows} rows in new or changed days")
+    assert due(min_new_rows=record.rows + 1)[0] == ()
+    assert "min_new_rows" in due(min_new_rows=record.rows + 1)[1]
+    assert due(cooldown="6h")[0] == ()
+    assert "cooldown" in due(cooldown="6h")[1]
+    assert due(cooldown="4h")[0] != ()
+
+
+def test_days_become_stretches_without_gaps() -> None:
+    days = ["2025-02-01", "2025-01-30", "2025-01-31", "2025-02-03"]
+    assert contiguous(days) == [["2025-01-30", "2025-01-31", "2025-02-01"], ["2025-02-03"]]
+    assert contiguous(["all"]) == [["all"]]
+    assert contiguous([]) == []
