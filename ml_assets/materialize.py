@@ -73,9 +73,10 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
 
 
 def _cause(error: Any) -> str:
-    while error is not None and error.cause is not None:
+    """What the step raised, without Dagster's wrapping."""
+    if error.cls_name == "DagsterExecutionStepExecutionError" and error.cause is not None:
         error = error.cause
-    return str(error.message).strip() if error is not None else "unknown"
+    return str(error.message).strip()
 
 
 def _progress_logger(tell: Callable[[str], None]) -> dg.LoggerDefinition:

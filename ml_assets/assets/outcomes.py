@@ -5,24 +5,24 @@ Partitioned by arrival where outcomes come in files of their own, and like the r
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
 
 import dagster as dg
+import pandera.polars as pa
 import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
-from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
-from ml_assets.lake import PARTITION
+from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
 from ml_assets.records import read_latest
 from ml_assets.resources import LakeResource
-from ml_assets.sources.feed import Survey, read_partitions, survey
+from ml_assets.sources.feed import read_partitions, survey
 
 REJECTED_TABLE = "rejected_outcomes"  # the quarantine of outcomes that arrive in files of their own
 
@@ -63,14 +63,14 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
     return step
 
 
-def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Any, schema: Any) -> Any:
+def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
     """Outcomes from files of their own, cleaned by the same contract."""
     feed = model.outcomes_feed
     assert feed is not None
     assert feed.time is not None
     assert model.spec.outcomes is not None
     time, null_values = feed.time, model.spec.outcomes.null_values
-    found: Survey = survey(feed, tables)
+    found = survey(feed, tables)
     for batch, reason in found.unreadable.items():
         context.log.error(f"{batch.id}: {reason}")
 
@@ -103,7 +103,7 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Any, sche
     return refresh(context, model, tables, {"outcomes": schema}, rows, work)
 
 
-def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Any, schema: Any) -> Any:
+def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
     """Outcomes from the rows' own columns: known at the contract's `known_at`, or from the end of the event's day."""
     cleaned_records = read_latest(tables, model.name).of("cleaned_data")
 

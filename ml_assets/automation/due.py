@@ -1,4 +1,4 @@
-"""What is due: a comparison of what is with what the records say was used. Pure, level-triggered, no Dagster.
+"""What is due: a comparison of what is with what the records say was used. No instance or event log is asked.
 
 No answer depends on having seen an earlier state, so a crash, a lost run or a restart heals by itself.
 """

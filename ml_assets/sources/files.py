@@ -86,8 +86,8 @@ class FileSource:
         except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise SourceError(f"{where} cannot be read as {form}: {reason}; land it again") from error
-        if not frame.width:
-            raise SourceError(f"{where} is empty; remove it or land it again")
+        if frame.is_empty():
+            raise SourceError(f"{where} is empty: it holds no rows; remove it or land it again")
         return frame
 
 
@@ -181,7 +181,7 @@ class S3Objects:
 
     @contextmanager
     def _explained(self, bucket: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
         try:
             yield
@@ -195,6 +195,9 @@ class S3Objects:
             else:
                 advice = "see the message of S3"
             raise SourceError(f"{self.place}: s3://{bucket}: {code} ({status}): {advice}") from None
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            raise SourceError(f"{self.place}: s3://{bucket}: {error}; {advice}") from None
         except BotoCoreError as error:
             raise SourceError(f"{self.place}: s3://{bucket} does not answer: {error}") from None
 

@@ -1,3 +1,4 @@
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -9,17 +10,18 @@ from ml_assets_tests.project import Project
 KEY = dg.AssetKey(["late_deliveries", "raw_data"])
 
 
-def add_run(instance: dg.DagsterInstance, status: dg.DagsterRunStatus, **options: object) -> None:
-    @dg.job(name=str(options.get("job", "other")))
-    def some_job() -> None: ...
-
-    tags = {MODEL_TAG: "late_deliveries", INPUTS_TAG: "d1"}
-    instance.create_run_for_job(
-        some_job,
-        status=status,
-        tags=tags if options.get("tagged") else {},
-        asset_selection=options.get("selection"),  # type: ignore[arg-type]
-    )
+def add_run(
+    instance: dg.DagsterInstance,
+    status: dg.DagsterRunStatus,
+    *,
+    job: str = "other",
+    tagged: bool = False,
+    selection: set[dg.AssetKey] | None = None,
+) -> None:
+    tags = {MODEL_TAG: "late_deliveries", INPUTS_TAG: "d1"} if tagged else {}
+    selected = frozenset(selection) if selection else None
+    run = dg.DagsterRun(job_name=job, run_id=str(uuid.uuid4()), status=status, tags=tags, asset_selection=selected)
+    instance.add_run(run)
 
 
 def test_a_run_under_way_makes_the_model_busy_whoever_started_it(small: Project) -> None:
@@ -28,7 +30,7 @@ def test_a_run_under_way_makes_the_model_busy_whoever_started_it(small: Project)
         add_run(instance, dg.DagsterRunStatus.SUCCESS, selection={KEY})
         add_run(instance, dg.DagsterRunStatus.STARTED, selection={dg.AssetKey(["other", "raw_data"])})
         assert busy(instance, model) is None
-        add_run(instance, dg.DagsterRunStatus.QUEUED, selection={KEY})
+        add_run(instance, dg.DagsterRunStatus.STARTING, selection={KEY})
         assert "under way" in str(busy(instance, model))
     with dg.instance_for_test() as instance:
         add_run(instance, dg.DagsterRunStatus.STARTED, job="late_deliveries")

@@ -41,9 +41,10 @@ def test_the_registered_version_has_a_signature_from_the_contract_and_loads_with
     from mlflow.models import get_model_info
 
     registry = Registry(small.settings.mlflow_uri)
-    version = registry.client.get_model_version(MODEL, "1")
-    assert version.tags["mlflow_run"] == runs(small)[0].info.run_id
-    assert registry.client.get_registered_model(MODEL).aliases == {"candidate": "1", "champion": "1"}
+    tags = registry.client.get_model_version(MODEL, "1").tags
+    assert tags["mlflow_run"] == runs(small)[0].info.run_id
+    aliases = registry.client.get_registered_model(MODEL).aliases
+    assert {name: str(version) for name, version in aliases.items()} == {"candidate": "1", "champion": "1"}
     info = get_model_info(f"models:/{MODEL}/1")
     signature = {each.name: str(each.type) for each in info.signature.inputs}
     features = small.model().features

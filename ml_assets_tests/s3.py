@@ -1,0 +1,62 @@
+"""moto's server as S3 over HTTP, which checks who asks once it is told to."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import boto3
+import requests
+from moto.server import ThreadedMotoServer
+
+
+@dataclass(frozen=True)
+class S3:
+    """A running server with a user who may do everything; other keys and secrets are refused."""
+
+    url: str
+    key_id: str
+    secret: str
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "AWS_ACCESS_KEY_ID": self.key_id,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        self._client().put_object(Bucket=bucket, Key=key, Body=content)
+
+    def create_bucket(self, bucket: str) -> None:
+        self._client().create_bucket(Bucket=bucket)
+
+    def empty_and_delete(self, bucket: str) -> None:
+        client = self._client()
+        for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+        client.delete_bucket(Bucket=bucket)
+
+    def _client(self):  # type: ignore[no-untyped-def]
+        session = boto3.Session(self.key_id, self.secret, region_name="us-east-1")
+        return session.client("s3", endpoint_url=self.url)
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[S3]:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    url = f"http://{host}:{port}"
+    try:
+        requests.post(f"{url}/moto-api/reset", timeout=10)
+        requests.post(f"{url}/moto-api/reset-auth", data=b"inf", timeout=10)
+        iam = boto3.Session("any", "any", region_name="us-east-1").client("iam", endpoint_url=url)
+        iam.create_user(UserName="tests")
+        allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+        iam.put_user_policy(UserName="tests", PolicyName="all", PolicyDocument=json.dumps(allow))
+        key = iam.create_access_key(UserName="tests")["AccessKey"]
+        requests.post(f"{url}/moto-api/reset-auth", data=b"0", timeout=10)
+        yield S3(url, key["AccessKeyId"], key["SecretAccessKey"])
+    finally:
+        moto.stop()
