@@ -5,8 +5,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirem
 
 DATA ?= ../shared/data
 
-.PHONY: run test bench lint ui stop clean install install-dev
-.DELETE_ON_ERROR:
+.PHONY: run test bench lint ui stop clean lock install install-dev
 
 run: install
 	@$(BIN)/ml-assets demo
@@ -51,6 +50,7 @@ install-dev: .venv/installed-dev
 	@$(UV) --editable '.[dev]'
 	@touch $@
 
-# One lock for Python 3.11 to 3.13 and all extras; it names no package index.
-requirements.lock: pyproject.toml
-	@if [ -x $(BIN)/uv ]; then $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header pyproject.toml -o $@; else touch $@; fi
+# One lock for Python 3.11 to 3.13 and all extras; it names no package index. Only this target changes it.
+lock: .venv/bin/uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
+		pyproject.toml --output-file requirements.lock

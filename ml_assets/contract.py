@@ -154,12 +154,15 @@ class Contract:
 
 
 def _check_identity(check: pa.Check) -> list[Any]:
-    return [check.name, check.statistics, None if check.statistics else source_of(check._check_fn)]
+    return [check.name, check.statistics, None if check.statistics else _source_of(check._check_fn)]
 
 
-def source_of(function: Any) -> str:
-    """A function's source text, or its name where there is none to be had."""
+def _source_of(function: Any) -> str:
+    """A check's source text, or its name where there is none to be had."""
+    for cell in getattr(function, "__closure__", None) or ():
+        # pandera wraps what a model's class defines with @pa.check.
+        function = getattr(cell.cell_contents, "check_fn", function)
     try:
-        return inspect.getsource(inspect.unwrap(getattr(function, "func", function)))
+        return inspect.getsource(getattr(function, "__func__", function))
     except (OSError, TypeError):
         return repr(getattr(function, "__qualname__", type(function)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import pandera.polars as pa
 import polars as pl
 
 import ml_assets
-from ml_assets.contract import Contract, source_of
+from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.cleaning import Hook
@@ -85,7 +86,9 @@ class Model:
             [
                 self.rows_contract.digest,
                 self.spec.source.null_values,
-                source_of(self.hook) if self.hook else None,
+                inspect.getsource(sys.modules[self.hook.__module__])
+                if self.hook
+                else None,  # it may call its neighbours
                 ml_assets.__version__,
             ]
         )
@@ -149,6 +152,8 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
                 f"{place}: with `batch: day` the event time {contract.event_time!r} belongs to the key too "
                 '(role ["key", "event_time"]): then duplicates lie in one day'
             )
+    if spec.split.by == "time" and contract.event_time is None:
+        raise ModelDefinitionError(f"{place}: `split: {{by: time}}` needs a column with the role event_time")
     derived = [name for name in contract.types if name not in contract.arriving.types]
     if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
         raise ModelDefinitionError(

@@ -214,6 +214,6 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
-        if self.source.batch == "snapshot" and (self.outcomes or self.split.by == "time"):
-            raise ValueError("outcomes in files of their own and a split by time need `source: {batch: day}`")
+        if self.source.batch == "snapshot" and self.outcomes:
+            raise ValueError("outcomes in files of their own need `source: {batch: day}`")
         return self

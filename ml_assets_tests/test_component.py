@@ -56,6 +56,7 @@ def test_a_mistake_in_the_yaml_is_reported_with_file_line_and_key(
         ("contract.py", "items: int", "items: intt", ["late_deliveries", "contract.py:", "intt"]),
         ("contract.py", '{"role": "target"}', '{"role": "goal"}', ["contract.py", "'late'", "goal"]),
         ("contract.py", '["key", "event_time"]', '"event_time"', ["contract.py", "ordered_at", "belongs to the key"]),
+        ("contract.py", '["key", "event_time"]', '"key"', ["contract.py", "needs a column with the role event_time"]),
         ("features.py", 'pl.col("zone"),', 'pl.col("late"),', ["features.py", "late", "leak"]),
         ("features.py", 'pl.col("zone"),', 'pl.col("minutes_late") + 1,', ["minutes_late", "leak"]),
         ("features.py", 'pl.col("zone"),', "pl.all(),", ["features.py", "wildcard"]),

@@ -41,7 +41,7 @@ def test_params_without_a_class_change_the_default_forest_and_with_a_class_stand
         ({"gates": {"rmse": 3.0}}, "", "do not belong to a binary task"),
         ({"estimator": {"class": "os.system"}}, "estimator", "pattern"),
         ({"split": {"test": 0.8, "validation": 0.3}}, "split", "leave no rows"),
-        ({"split": {"by": "time"}}, "", "batch: day"),
+        ({"outcomes": {"kind": "files", "uri": "x", "key": ["id"]}}, "", "batch: day"),
         ({"split": {"test_from": "2025-01-01"}}, "split", "by: time"),
         ({"source": {"kind": "files", "uri": "x", "batch": "day"}}, "source", "needs `start`"),
         ({"source": {"kind": "ftp", "uri": "x"}}, "source", "files"),

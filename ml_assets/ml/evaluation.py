@@ -1,13 +1,12 @@
 """How good a fitted model is on given rows: scores, metrics and their bootstrap intervals."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ml_assets.spec import Task
+from ml_assets.spec import METRICS, Task
 
 RESAMPLES = 200
 LEVEL = 0.95
@@ -55,30 +54,32 @@ def scores_of(pipeline: Any, inputs: pd.DataFrame, task: Task) -> np.ndarray:
 
 
 def measure(scored: Scored) -> dict[str, float]:
-    """The task's metrics. Several classes: macro averages, ROC AUC one against the rest.
+    """All metrics of the task, by name."""
+    return {name: metric(scored, name) for name in METRICS[scored.task]}
 
-    A metric that the rows cannot give (ROC AUC of one class alone) is NaN, which passes no gate.
+
+def metric(scored: Scored, name: str) -> float:
+    """One metric. Several classes: macro averages, ROC AUC one against the rest.
+
+    What the rows cannot give (ROC AUC of one class alone) is NaN, which passes no gate.
     """
     from sklearn import metrics
 
     truth, answers = scored.truth, scored.answers
-    if scored.task == "regression":
-        return {
-            "rmse": float(np.sqrt(np.mean((truth - answers) ** 2))),
-            "mae": float(np.mean(np.abs(truth - answers))),
-            "r2": float(metrics.r2_score(truth, answers)) if len(truth) > 1 else float("nan"),
-        }
-    average = "binary" if scored.task == "binary" else "macro"
-    options: dict[str, Any] = {"average": average, "zero_division": 0}
-    if average == "macro":
+    if name == "rmse":
+        return float(np.sqrt(np.mean((truth - answers) ** 2)))
+    if name == "mae":
+        return float(np.mean(np.abs(truth - answers)))
+    if name == "r2":
+        return float(metrics.r2_score(truth, answers)) if len(truth) > 1 else float("nan")
+    if name == "accuracy":
+        return float(np.mean(truth == answers))
+    if name == "roc_auc":
+        return _roc_auc(scored)
+    options: dict[str, Any] = {"average": "binary" if scored.task == "binary" else "macro", "zero_division": 0}
+    if scored.task == "multiclass":
         options["labels"] = range(len(scored.classes))
-    return {
-        "accuracy": float(np.mean(truth == answers)),
-        "precision": float(metrics.precision_score(truth, answers, **options)),
-        "recall": float(metrics.recall_score(truth, answers, **options)),
-        "f1": float(metrics.f1_score(truth, answers, **options)),
-        "roc_auc": _roc_auc(scored),
-    }
+    return float(getattr(metrics, f"{name}_score")(truth, answers, **options))
 
 
 def _roc_auc(scored: Scored) -> float:
@@ -92,9 +93,7 @@ def _roc_auc(scored: Scored) -> float:
     return float(roc_auc_score(scored.truth, scored.scores, multi_class="ovr", labels=range(len(scored.classes))))
 
 
-def interval(
-    scored: Scored, metric: Callable[[Scored], float], seed: int = 0, most_rows: int = 20_000
-) -> tuple[float, float]:
+def interval(scored: Scored, name: str, seed: int = 0, most_rows: int = 20_000) -> tuple[float, float]:
     """Percentile bootstrap interval of a metric at `LEVEL` (Efron and Tibshirani 1993, chapter 13).
 
     Rows are resampled with replacement `RESAMPLES` times. Above `most_rows` a fixed random part of the rows is used,
@@ -105,7 +104,7 @@ def interval(
     if size > most_rows:
         scored = scored.take(random.choice(size, most_rows, replace=False))
         size = most_rows
-    values = np.array([metric(scored.take(random.integers(0, size, size))) for _ in range(RESAMPLES)])
+    values = np.array([metric(scored.take(random.integers(0, size, size)), name) for _ in range(RESAMPLES)])
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")

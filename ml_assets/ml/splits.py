@@ -25,9 +25,9 @@ class Sides:
 def split_rows(frame: pl.DataFrame, split: Split, key: Sequence[str], time: str | None, zone: str, place: str) -> Sides:
     """Assign each row to a side.
 
-    By time the earliest rows train and the latest are held out; rows of one moment stay together. At random each row's
-    side is a hash of its key, so that it stays there for ever, whatever other rows come; the shares, also those within
-    each class, are met up to chance.
+    By time the earliest rows train and the latest are held out; rows of one moment stay together, and rows without a
+    time train. At random each row's side is a hash of its key, so that it stays there for ever, whatever other rows
+    come; the shares, also those within each class, are met up to chance.
 
     Raises:
         TrainingError: if no row is left to train on or to test on.
@@ -43,8 +43,8 @@ def split_rows(frame: pl.DataFrame, split: Split, key: Sequence[str], time: str 
             validation_from = _midnight(split.validation_from, moments, zone) or test_from
         else:
             validation_from = _quantile(moments, 1 - split.test - split.validation)
-        test = (moments >= test_from).to_numpy()
-        validation = (moments >= validation_from).to_numpy()
+        test = (moments >= test_from).fill_null(False).to_numpy()
+        validation = (moments >= validation_from).fill_null(False).to_numpy()
     sides = Sides(np.flatnonzero(~validation & ~test), np.flatnonzero(validation & ~test), np.flatnonzero(test))
     if not len(sides.train) or not len(sides.test):
         raise TrainingError(
@@ -80,7 +80,7 @@ def hash_of_key(frame: pl.DataFrame, key: Sequence[str], salt: str) -> np.ndarra
 
 
 def _quantile(moments: pl.Series, share: float) -> datetime | date:
-    ordered = moments.sort()
+    ordered = moments.drop_nulls().sort()
     found: datetime | date = ordered[min(int(len(ordered) * share), len(ordered) - 1)]
     return found
 

@@ -138,13 +138,13 @@ def train(
     """
     from sklearn.base import clone
 
-    from ml_assets.ml.evaluation import Scored, measure
+    from ml_assets.ml.evaluation import Scored, metric
 
     rows = frame[sides.train]
     inputs = model_inputs(rows.select(features.names))
     classes, answer = encode(rows.get_column(target), task, place)
     unfitted = build_pipeline(features, estimator, task, place)
-    metric = cross_validation_metric(task)
+    judged_by = cross_validation_metric(task)
     scores = []
     for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, key, time), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
@@ -153,8 +153,8 @@ def train(
             )
         fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], place)
         scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task)
-        scores.append(measure(scored)[metric])
-        log(f"fold {number} of {number_of_folds}: {metric} {scores[-1]:.4f}")
+        scores.append(metric(scored, judged_by))
+        log(f"fold {number} of {number_of_folds}: {judged_by} {scores[-1]:.4f}")
     return Trained(_fit(unfitted, inputs, answer, place), classes, scores)
 
 

@@ -50,18 +50,14 @@ def judge(scored: Scored, gates: Gates, task: Task) -> tuple[dict[str, float], l
     outcomes = []
     if gates.prior == "better":
         metric, constant = ("r2", 0.0) if task == "regression" else ("roc_auc", 0.5)
-        low, high = interval(scored, lambda some: measure(some)[metric] if task == "regression" else _auc(some))
+        low, high = interval(scored, metric)
         outcomes.append(Gate("prior", metric, metrics[metric], low, high, constant, low > constant))
     for metric, threshold in gates.thresholds().items():
-        low, high = interval(scored, lambda some, name=metric: measure(some)[name])  # type: ignore[misc]
+        low, high = interval(scored, metric)
         value = metrics[metric]
         passed = not math.isnan(value) and better(metric, value, threshold)
         outcomes.append(Gate(metric, metric, value, low, high, threshold, passed))
     return metrics, outcomes
-
-
-def _auc(scored: Scored) -> float:
-    return measure(scored)["roc_auc"]
 
 
 def gate_names(gates: Gates) -> list[str]:

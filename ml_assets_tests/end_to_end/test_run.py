@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from ml_assets.lake import WHOLE
-from ml_assets_tests.project import Project, status
+from ml_assets_tests.project import SMALL_MODEL, Project, status
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def test_status_says_the_same_to_people_and_programs(demo: tuple[Project, str]) 
 
 def test_a_failing_demo_exits_with_the_reason(make_project: Callable[..., Project]) -> None:
     project = make_project("refused")
-    project.add_demo_model(training={"min_rows": 200, "folds": 2}, gates={"f1": 0.999})
-    done = project.run("ml-assets", "demo", "--days", "3")
+    project.add_demo_model(**(SMALL_MODEL | {"gates": {"f1": 0.999}}))
+    done = project.run("ml-assets", "demo", "--days", "2")
     assert done.returncode == 1
     assert "gate_f1" in done.stderr
     assert project.target.url() is None

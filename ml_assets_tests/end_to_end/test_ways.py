@@ -17,7 +17,7 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect, sync_playwright
 
-from ml_assets.demo.business import FIRST_DAY, Business
+from ml_assets.demo.business import FIRST_DAY
 from ml_assets_tests.project import SMALL, SMALL_MODEL, Project, free_port, wait_until
 
 MODEL = "late_deliveries"
@@ -39,8 +39,8 @@ def land_again(project: Project, day: date, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def reference(make_project: Callable[..., Project]) -> list[dict[str, Any]]:
-    """What the tables and the model must hold: after the landing, and after each of two replaced files."""
+def materialized(make_project: Callable[..., Project]) -> tuple[Project, list[dict[str, Any]]]:
+    """A project, and what its tables and model held after the landing and after each of two replaced files."""
     project = make_project("reference")
     add_model(project)
     project.land(DAYS, business=BUSINESS)
@@ -50,7 +50,12 @@ def reference(make_project: Callable[..., Project]) -> list[dict[str, Any]]:
             land_again(project, *change)
         project.materialize()
         stages.append(project.contents())
-    return stages
+    return project, stages
+
+
+@pytest.fixture(scope="module")
+def reference(materialized: tuple[Project, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return materialized[1]
 
 
 def served_version(project: Project) -> str | None:
@@ -240,15 +245,13 @@ def test_materialize_in_the_ui_and_graph_and_plots_show(
     shoot(page, "runs")
 
 
-def test_a_person_may_materialise_each_asset_alone_and_nothing_changes(make_project: Callable[..., Project]) -> None:
-    project = make_project("alone")
-    add_model(project)
-    project.land(2, business=Business(orders_per_day=300))
-    project.materialize()
-    before = project.contents()
+def test_a_person_may_materialise_each_asset_alone_and_nothing_changes(
+    materialized: tuple[Project, list[dict[str, Any]]],
+) -> None:
+    project, stages = materialized
     for asset in ("raw_data", "outcomes", "features"):
         project.by_hand(asset, FIRST_DAY.isoformat())
     for asset in ("trained_model", "metrics", "endpoint"):
         project.by_hand(asset)
-    assert project.contents() == before
-    assert served_version(project) == "2"
+    assert project.contents() == stages[-1]
+    assert served_version(project) == "4"

@@ -29,7 +29,7 @@ def test_the_interval_holds_the_value_and_narrows_with_more_rows() -> None:
     widths = []
     for rows in (200, 5000):
         some = scored(True, rows)
-        low, high = interval(some, lambda each: measure(each)["accuracy"])
+        low, high = interval(some, "accuracy")
         assert low < measure(some)["accuracy"] < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2

@@ -1,0 +1,59 @@
+from collections.abc import Callable
+
+import pytest
+
+from ml_assets.model import Model
+from ml_assets_tests.project import Project
+
+CLEAN = """
+import polars as pl
+
+FEATURES = [pl.col("distance_km")]
+
+
+def limit():
+    return {limit}
+
+
+def clean(df):
+    return df[df["items"] < limit()]
+"""
+
+
+@pytest.fixture(scope="module")
+def load(make_project: Callable[..., Project]) -> Callable[..., Model]:
+    """Load a model of one day's source with a hook, changed as asked."""
+    project = make_project("model")
+
+    def make(*, limit: int = 9, contract: tuple[str, str] = ("", ""), **changes: object) -> Model:
+        folder = project.add_demo_model(**({"clean": "features.clean", "outcomes": None} | changes))
+        (folder / "features.py").write_text(CLEAN.replace("{limit}", str(limit)))
+        text = (folder / "contract.py").read_text()
+        (folder / "contract.py").write_text(text.replace(*contract) if contract[0] else text)
+        return project.model()
+
+    return make
+
+
+def digests(model: Model) -> tuple[str, str, str, str]:
+    return model.cleaning_digest, model.features.digest, model.training_digest, model.gates_digest
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({}, (False, False, False, False)),
+        ({"limit": 8}, (True, False, False, False)),
+        ({"contract": ("le=100", "le=90")}, (True, False, False, False)),
+        ({"estimator": {"params": {"n_estimators": 7}}}, (False, False, True, False)),
+        ({"training": {"folds": 3}}, (False, False, True, False)),
+        ({"split": {"by": "time", "test": 0.3}}, (False, False, True, False)),
+        ({"gates": {"f1": 0.7}}, (False, False, False, True)),
+        ({"description": "Another one", "owners": ["team:other"]}, (False, False, False, False)),
+    ],
+)
+def test_each_digest_follows_exactly_what_it_stands_for(
+    load: Callable[..., Model], change: dict[str, object], changed: tuple[bool, ...]
+) -> None:
+    before, after = digests(load()), digests(load(**change))
+    assert tuple(one != other for one, other in zip(before, after, strict=True)) == changed
