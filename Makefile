@@ -17,7 +17,7 @@ stop: install
 	@$(BIN)/ml-assets stop
 
 test: install-dev
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: install
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)

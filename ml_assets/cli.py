@@ -97,7 +97,8 @@ def main() -> NoReturn:
     """Entry point: an error of ours is one message, not a stack of calls."""
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("Stopped. What was finished is kept; the next run does the rest.", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()

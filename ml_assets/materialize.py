@@ -57,13 +57,16 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
     runs = []
     with dg.DagsterInstance.get() as instance:
         for request in requests:
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=list(request.asset_selection or []),
-                tags=dict(request.tags),
-                raise_on_error=False,
-                run_config={"loggers": {"console": {}}},
-            )
+            try:
+                result = job.execute_in_process(
+                    instance=instance,
+                    asset_selection=list(request.asset_selection or []),
+                    tags=dict(request.tags),
+                    raise_on_error=False,
+                    run_config={"loggers": {"console": {}}},
+                )
+            except dg.DagsterExecutionInterruptedError:
+                raise KeyboardInterrupt from None
             runs.append(result.run_id)
             if not result.success:
                 failed = [each for each in result.all_events if each.is_step_failure]

@@ -2,13 +2,15 @@
 
 import json
 import re
+import signal
+import subprocess
 from collections.abc import Callable
 
 import pytest
 import requests
 
 from ml_assets.lake import WHOLE
-from ml_assets_tests.project import SMALL_MODEL, Project, status
+from ml_assets_tests.project import PROGRAMS, SMALL_MODEL, Project, status, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,20 @@ def test_wrong_settings_are_one_message(project: Project) -> None:
     assert done.returncode == 1
     assert "ML_ASSETS_ENDPOINT_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_demo_that_is_stopped_with_ctrl_c_says_so_and_is_finished_by_the_next_one(project: Project) -> None:
+    project.add_demo_model(**SMALL_MODEL)
+    project.land(3)
+    process = subprocess.Popen(
+        [str(PROGRAMS / "ml-assets"), "demo"], env=project.environment(), stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: project.latest().of("cleaned_data"), 60, "the first tables are written")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in said
+    assert "Traceback" not in said
+    assert project.latest().get("endpoint", WHOLE) is None
+    assert project.run("ml-assets", "demo").returncode == 0
+    assert status(project)["models"]["late_deliveries"]["serves"]["version"]
