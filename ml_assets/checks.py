@@ -4,6 +4,7 @@ A run over many days emits one evaluation per check, and the latest hides older 
 speaks of all its current days, by the counts in their records, and names the days that fail.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 import dagster as dg
@@ -12,12 +13,19 @@ import pandera.polars as pa
 from ml_assets.ml.validation import TABLE
 from ml_assets.records import Record
 
+WHOLE_TABLE = "whole_table"
+
+
+def column_check(column: str) -> str:
+    """Name of a column's check, in the letters that Dagster takes."""
+    return "column_" + re.sub(r"\W", "_", column)
+
 
 def check_specs(key: dg.AssetKey, schema: pa.DataFrameSchema, *, blocking: bool) -> list[dg.AssetCheckSpec]:
     """A check for each column of `schema` and one for what concerns the whole row or table."""
     specs = [
         dg.AssetCheckSpec(
-            name,
+            column_check(name),
             asset=key,
             blocking=blocking,
             description="; ".join([str(column.dtype), "null allowed" if column.nullable else "never null"])
@@ -26,7 +34,10 @@ def check_specs(key: dg.AssetKey, schema: pa.DataFrameSchema, *, blocking: bool)
         for name, column in schema.columns.items()
     ]
     wide = "; ".join(str(check.description or check.name) for check in schema.checks)
-    return [*specs, dg.AssetCheckSpec(TABLE, asset=key, blocking=blocking, description=wide or "columns and types")]
+    return [
+        *specs,
+        dg.AssetCheckSpec(WHOLE_TABLE, asset=key, blocking=blocking, description=wide or "columns and types"),
+    ]
 
 
 def check_results(
@@ -54,7 +65,13 @@ def check_results(
                     for day, count in sorted(days.items())[-100:]
                 ]
             )
-        yield dg.AssetCheckResult(passed=not days, asset_key=key, check_name=name, severity=severity, metadata=metadata)
+        yield dg.AssetCheckResult(
+            passed=not days,
+            asset_key=key,
+            check_name=WHOLE_TABLE if name == TABLE else column_check(name),
+            severity=severity,
+            metadata=metadata,
+        )
 
 
 CONSERVATION = "rows_are_conserved"

@@ -14,8 +14,13 @@ import polars as pl
 
 def digest_of(value: Any) -> str:
     """SHA-256 (hex) of a JSON-like value in canonical form: sorted keys, no spaces, dates as text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Sets in one order, which differs from process to process; anything else as text."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def digest_of_frame(frame: pl.DataFrame) -> str:

@@ -15,6 +15,7 @@ import polars as pl
 from ml_assets.lake import Lake
 
 TABLE = "batches"
+REFUSED = "refused"  # stands for an asset in the record of a partition that could not be made
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from datetime import date
 
 import numpy as np
@@ -41,6 +43,15 @@ def test_texts_that_differ_anywhere_differ_in_digest(one: list[str], other: list
 
 def test_mappings_have_one_digest_in_any_order() -> None:
     assert digest_of({"a": 1, "b": [1, 2]}) == digest_of({"b": [1, 2], "a": 1}) != digest_of({"a": 1, "b": [2, 1]})
+
+
+def test_a_set_has_one_digest_in_any_process() -> None:
+    code = "from ml_assets.digests import digest_of; print(digest_of({'isin': {'bike', 'car', 'scooter'}}))"
+    said = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(4)
+    }
+    assert len(said) == 1
 
 
 def test_the_number_of_threads_is_no_part_of_what_a_model_has_learnt() -> None:

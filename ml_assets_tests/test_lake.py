@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import deltalake
 import polars as pl
 import pytest
 
@@ -44,3 +45,28 @@ def test_of_several_records_the_latest_counts(tmp_path: Path) -> None:
     assert record is not None
     assert (record.inputs, record.details) == ("new", {"n": 1, "why": None})
     assert latest.get("features", "a") is None
+
+
+def test_a_column_of_another_type_changes_the_whole_table_and_loses_no_value(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    old = pl.concat([rows("a", 1), rows("b", 2)]).with_columns(gone=pl.lit("x"))
+    before = lake.replace("m", "t", old, ["a", "b"])
+    lake.replace("m", "t", pl.DataFrame({"x": [1.5], PARTITION: ["a"]}), ["a"])
+    assert lake.read("m", "t").sort(PARTITION).select("x", PARTITION).rows() == [(1.5, "a"), (2.0, "b")]
+    assert "gone" not in lake.read("m", "t").columns
+    assert lake.read("m", "t", version=before).height == 2
+    lake.replace("m", "t", rows("b", 3).with_columns(pl.col("x").cast(pl.Float64)), ["b"], exact=False)
+    lake.replace("m", "t", rows("b", 3).select(PARTITION), ["b"], exact=False)
+    assert lake.read("m", "t", ["a"])["x"].to_list() == [1.5]
+
+
+@pytest.mark.parametrize(
+    "kind", [pl.UInt32, pl.Datetime("ms"), pl.Datetime("us", "Europe/Berlin"), pl.Date, pl.Boolean]
+)
+def test_a_type_that_delta_stores_otherwise_is_no_other_table(tmp_path: Path, kind: pl.DataType) -> None:
+    lake = Lake(tmp_path)
+    for partition in ("a", "b"):
+        lake.replace("m", "t", rows(partition, 1).with_columns(pl.col("x").cast(kind)), [partition])
+    assert lake.read("m", "t").height == 2
+    history = deltalake.DeltaTable(lake.path("m", "t")).history()
+    assert "predicate" in history[0]["operationParameters"], "only the partition was replaced"

@@ -69,6 +69,11 @@ def metrics(model: Model) -> dg.AssetsDefinition:
         if trained is None:
             raise TrainingError(f"{model.name}: no model was trained yet; materialise {model.name}/trained_model")
         about = trained.details
+        if about["code_digest"] != model.code_digest:
+            raise TrainingError(
+                f"{model.name}: version {about['version']} was trained with other code or parameters than there are "
+                f"now; train first: materialise {model.name}/trained_model"
+            )
         cut_off = datetime.fromisoformat(about["cut_off"]) if about["cut_off"] else None
         rows = training_rows(model, tables, about["table_versions"], cut_off)
         if digest_of_frame(rows.frame) != about["data_digest"]:

@@ -133,5 +133,10 @@ def _known_at(model: Model) -> pl.Expr:
     if not model.daily:
         return pl.lit(None, kind)
     zone = model.spec.source.timezone
-    next_day = pl.col(PARTITION).str.to_date() + timedelta(days=1)
-    return next_day.cast(pl.Datetime("us")).dt.replace_time_zone(zone).dt.convert_time_zone("UTC")
+    midnight = (pl.col(PARTITION).str.to_date() + timedelta(days=1)).cast(pl.Datetime("us"))
+    # Where summer time begins at midnight, the day begins at one.
+    starts = [
+        each.dt.replace_time_zone(zone, non_existent="null", ambiguous="earliest")
+        for each in (midnight, midnight + timedelta(hours=1))
+    ]
+    return pl.coalesce(starts).dt.convert_time_zone("UTC")

@@ -14,7 +14,7 @@ from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
-from ml_assets.records import Latest, Record, append_records, read_latest
+from ml_assets.records import REFUSED, Latest, Record, append_records, read_latest
 from ml_assets.sources.feed import chunks
 
 
@@ -84,15 +84,20 @@ def refresh(
                 refused[partition] = str(outcome)
             else:
                 made[partition] = outcome
+        records = [
+            Record(REFUSED, each, "", "", 0, context.run_id, details={"reason": refused[each]})
+            for each in chunk
+            if each in refused
+        ]
         if not made:
+            append_records(lake, model.name, records)
             continue
-        records = []
         for asset, schema in schemas.items():
             frame = pl.concat(
                 [each[asset].frame.with_columns(pl.lit(name).alias(PARTITION)) for name, each in made.items()],
                 how="diagonal_relaxed",
             )
-            version = lake.replace(model.name, asset, frame, list(made))
+            version = lake.replace(model.name, asset, frame, list(made), exact=schema is not None)
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
             counted = count_failures(schema, frame) if schema is not None else {}

@@ -96,7 +96,19 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
+        broken = [
+            f"{asset} {partition}"
+            for asset in ("cleaned_data", "features", "outcomes")
+            for partition, record in latest.of(asset).items()
+            if record.details.get("failures")
+        ]
+        if broken:
+            raise TrainingError(
+                f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training"
+            )
         failures = count_failures(schema, rows.frame.with_columns(pl.lit(WHOLE).alias(PARTITION)))
+        if failures:
+            raise TrainingError(f"{model.name}: the labelled rows break their schema, in {failures[WHOLE]}")
         counts = {
             "cleaned": rows.labelled.cleaned,
             "labelled": rows.frame.height,
@@ -151,10 +163,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "classes": trained.classes,
             "counts": counts,
             "contents": {
-                asset: {each: record.content for each, record in latest.of(asset).items()}
+                asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
                 for asset in ("features", "outcomes")
             },
-            "failures": failures.get(WHOLE, {}),
         }
         record = Record(
             "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
@@ -173,7 +184,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "model_digest": dg.MetadataValue.text(model_digest),
                 "data_digest": dg.MetadataValue.text(data_digest),
             },
-            check_results=list(check_results(key_of(model, "trained_model"), schema, {WHOLE: failures.get(WHOLE, {})})),
+            check_results=list(check_results(key_of(model, "trained_model"), schema, {WHOLE: {}})),
         )
 
     return step

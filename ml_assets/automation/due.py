@@ -6,6 +6,7 @@ No answer depends on having seen an earlier state, so a crash, a lost run or a r
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 from ml_assets.assets.cleaned_data import cleaned_inputs
 from ml_assets.assets.endpoint import endpoint_inputs
@@ -17,7 +18,7 @@ from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
-from ml_assets.records import Latest, Record, read_latest
+from ml_assets.records import REFUSED, Latest, Record, read_latest
 from ml_assets.sources.feed import Survey, survey
 
 
@@ -29,15 +30,21 @@ class DueData:
         reasons: for each due partition why.
         expected: digest of what each due partition will use; two attempts with the same digest are the same attempt.
         problems: batches that cannot be read, and days that wait for them.
+        refused: due partitions whose last attempt failed for a reason of their own.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
     expected: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
     def stretches(self) -> list[list[str]]:
-        """Due partitions as contiguous stretches, in order; each can be one run."""
-        return contiguous(self.reasons)
+        """Due partitions as contiguous stretches, each of which can be one run.
+
+        A partition that was refused is tried alone, after the others, so that it holds up no good one.
+        """
+        good = [each for each in self.reasons if each not in self.refused]
+        return contiguous(good) + [[each] for each in sorted(self.refused)]
 
     def digest(self, stretch: Iterable[str]) -> str:
         return digest_of([[each, self.expected[each]] for each in stretch])
@@ -60,6 +67,8 @@ def due_data(model: Model, lake: Lake) -> DueData:
             continue
         if reason := _reason(model, latest, rows, arriving, each):
             due.reasons[each] = reason
+            if _was_refused(latest, each):
+                due.refused.add(each)
             fingerprints = [rows.fingerprint(each), arriving.fingerprint(each) if arriving is not None else None]
             due.expected[each] = digest_of(
                 [fingerprints, model.cleaning_digest, model.outcomes_digest, model.features.digest]
@@ -90,6 +99,12 @@ def _reason(model: Model, latest: Latest, rows: Survey, arriving: Survey | None,
     return None
 
 
+def _was_refused(latest: Latest, partition: str) -> bool:
+    """Whether the partition was refused after the last time that all its assets could be made."""
+    refused, features = latest.get(REFUSED, partition), latest.get("features", partition)
+    return refused is not None and (features is None or features.recorded_at < refused.recorded_at)
+
+
 def _made(latest: Latest, asset: str, partition: str, inputs: str) -> bool:
     record = latest.get(asset, partition)
     return record is not None and record.inputs == inputs
@@ -108,8 +123,14 @@ class DueTraining:
     digest: str = ""
 
 
-def due_training(model: Model, lake: Lake, now: datetime | None = None) -> DueTraining:
-    """Compare features, outcomes, code, parameters and gates with what the newest version records."""
+def due_training(
+    model: Model, lake: Lake, now: datetime | None = None, health: dict[str, Any] | None = None
+) -> DueTraining:
+    """Compare features, outcomes, code, parameters and gates with what the newest version records.
+
+    Args:
+        health: what the endpoint server says of itself, `{}` if it does not answer; None leaves that out.
+    """
     latest = read_latest(lake, model.name)
     if not any(record.rows for record in latest.of("features").values()):
         return DueTraining((), "no features yet")
@@ -132,6 +153,11 @@ def due_training(model: Model, lake: Lake, now: datetime | None = None) -> DueTr
         return DueTraining(
             ("endpoint",), f"version {trained.details['version']} is approved and does not serve", expected
         )
+    release = served.details["release"]
+    if health is not None and health.get("models", {}).get(model.name, {}).get("release") != release:
+        return DueTraining(
+            ("endpoint",), f"the endpoint server does not serve {release}", digest_of([expected, "down"])
+        )
     return DueTraining((), f"version {trained.details['version']} is up to date and serves")
 
 
@@ -153,7 +179,11 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
     rows = 0
     for asset in ("features", "outcomes"):
         before = trained.details["contents"][asset]
-        rows = max(rows, sum(each.rows for day, each in latest.of(asset).items() if before.get(day) != each.content))
+        changed = 0
+        for day, each in latest.of(asset).items():
+            content, count = before.get(day, (None, 0))
+            changed += max(each.rows, count) if each.content != content else 0
+        rows = max(rows, changed)
     retrain = model.spec.retrain
     if rows < retrain.min_new_rows:
         return DueTraining(

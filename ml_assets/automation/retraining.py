@@ -6,7 +6,7 @@ from ml_assets.automation.attempts import busy, must_wait
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.requests import training_requests
 from ml_assets.model import Model
-from ml_assets.resources import LakeResource
+from ml_assets.resources import LakeResource, ServingResource
 
 
 def retraining_sensor(model: Model) -> dg.SensorDefinition:
@@ -17,11 +17,13 @@ def retraining_sensor(model: Model) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Trains, judges and deploys when the newest version was made from something else than there is.",
     )
-    def retraining(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+    def retraining(
+        context: dg.SensorEvaluationContext, lake: LakeResource, serving: ServingResource
+    ) -> dg.SensorResult:
         if reason := busy(context.instance, model):
             return dg.SensorResult(skip_reason=reason)
         tables = lake.open()
-        due = due_training(model, tables)
+        due = due_training(model, tables, health=serving.target().health() or {})
         if not due.assets:
             return dg.SensorResult(skip_reason=due.reason)
         if wait := must_wait(context.instance, model, due.digest):

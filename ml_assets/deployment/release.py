@@ -15,7 +15,7 @@ from ml_assets.errors import ReleaseError
 from ml_assets.ml import skops_store
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model
-from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, PIPELINE, Manifest, read_manifest, sha256
+from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, PIPELINE, Manifest, sha256
 from ml_assets.serving.frames import describe
 from ml_assets.serving.scorer import Scorer
 
@@ -38,8 +38,11 @@ def build_release(
     """
     folder = releases / model.name / f"{verdict.version}-{verdict.digest[:12]}"
     if folder.exists():
-        read_manifest(folder)
-        return folder
+        try:
+            Scorer.load(folder)
+            return folder
+        except ReleaseError:
+            shutil.rmtree(folder)  # damaged, or built for another version of a library
     content = skops_store.dump(pipeline)
     if refused := skops_store.untrusted_types(content):
         raise ReleaseError(
@@ -83,6 +86,7 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         task=model.spec.task,
         classes=classes,
         inputs=inputs,
+        null_values=model.spec.source.null_values,
         feature_types={
             name: "text" if name in model.features.categorical else "number" for name in model.features.names
         },

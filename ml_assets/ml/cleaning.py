@@ -16,7 +16,7 @@ import polars as pl
 from ml_assets.contract import SURROGATE_KEY, Contract
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.validation import failure_cases, rowwise
+from ml_assets.ml.validation import TABLE, failure_cases, rowwise
 
 SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
 STRAY = "_stray"  # its time is none, or lies outside of the calendar
@@ -33,7 +33,7 @@ class Cleaned:
             equal in all columns are duplicates, and `_key` identifies the others.
         rejected: `_source`, `_row`, `reasons` (JSON list of column, check, value) and `row` (JSON) per rejected row.
         duplicates: rows that gave way to a later row with the same key.
-        failures: for each column (or `table`) the number of rows that broke one of its checks.
+        failures: for each column (or `(table)`) the number of rows that broke one of its checks.
     """
 
     rows: pl.DataFrame
@@ -146,12 +146,11 @@ def _parse(numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str
     reasons = [pl.DataFrame(schema=_REASONS)]
     for name, kind in contract.types.items():
         series = numbered.get_column(name)
-        if series.dtype == pl.String:
-            series = series.str.strip_chars()
-            series = series.set(series.is_in(list(null_values)), None)
-        elif series.dtype.is_float():
-            series = series.fill_nan(None)
+        series = without_null_markers(series, null_values)
         typed = parse_column(series, kind)
+        if typed.dtype.is_float():
+            series = series.set(typed.is_nan(), None)
+            typed = typed.set(~typed.is_finite(), None)
         columns.append(typed)
         lost = series.is_not_null() & typed.is_null()
         if lost.any():
@@ -169,6 +168,31 @@ def _parse(numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str
     return pl.DataFrame(columns), pl.concat(reasons)
 
 
+def without_null_markers(series: pl.Series, null_values: Sequence[str]) -> pl.Series:
+    """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN."""
+    if series.dtype == pl.String:
+        series = series.str.strip_chars()
+        return series.set(series.is_in(list(null_values)), None)
+    return series.fill_nan(None) if series.dtype.is_float() else series
+
+
+# One value is read like any other, whatever its neighbours look like; a day before a month is never guessed.
+_TIMES = (
+    *("%+", "%Y-%m-%d %H:%M:%S%.f%#z"),  # with a zone
+    *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d"),
+)
+
+
+def _parse_times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
+    zone = "UTC" if kind.time_zone else None
+    formats = _TIMES if zone else _TIMES[2:]
+    read = pl.coalesce(
+        pl.lit(texts).str.to_datetime(each, time_unit=kind.time_unit, time_zone=zone, strict=False) for each in formats
+    )
+    times = pl.select(read.alias(texts.name)).to_series()
+    return times.dt.convert_time_zone(kind.time_zone) if kind.time_zone else times
+
+
 def parse_column(series: pl.Series, kind: pl.DataType) -> pl.Series:
     """`series` as `kind`; values that do not fit without loss are null. Text is read as programs write it."""
     if series.dtype == kind:
@@ -183,11 +207,9 @@ def parse_column(series: pl.Series, kind: pl.DataType) -> pl.Series:
             .alias(series.name)
         ).to_series()
     if series.dtype == pl.String and isinstance(kind, pl.Datetime):
-        zone = kind.time_zone
-        parsed = series.str.to_datetime(time_unit=kind.time_unit, time_zone=zone and "UTC", strict=False)
-        return parsed.dt.convert_time_zone(zone) if zone else parsed
+        return _parse_times(series, kind)
     if series.dtype == pl.String and kind == pl.Date:
-        return series.str.to_date(strict=False)
+        return series.str.to_date("%Y-%m-%d", strict=False)
     if isinstance(series.dtype, pl.Datetime) and isinstance(kind, pl.Datetime) and series.dtype.time_zone is None:
         return series.dt.replace_time_zone(kind.time_zone).cast(kind)
     if kind.is_integer():
@@ -231,16 +253,16 @@ def _violations(
         wide = cases.filter(pl.col("index").is_null())
         if wide.height:
             first = wide.row(0, named=True)
-            partition = table.item(0, PARTITION) if table.height else "?"
-            refused[partition] = BatchRefusedError(
-                f"{place} {partition}: the check {first['check']} of {first['column']} fails for the table as a whole, "
-                f"so that no row can be told from the others: {first['failure_case']}"
-            )
+            for partition in table.get_column(PARTITION).unique():
+                refused[partition] = BatchRefusedError(
+                    f"{place} {partition}: the check {first['check']} of {first['column']} fails for the table as a "
+                    f"whole, so that no row can be told from the others: {first['failure_case']}"
+                )
             continue
         whole_row = pl.col("schema_context") == "DataFrameSchema"
         found = cases.select(
             _position=pl.col("index").cast(pl.UInt32),
-            column=pl.when(whole_row).then(pl.lit("table")).otherwise("column"),
+            column=pl.when(whole_row).then(pl.lit(TABLE)).otherwise("column"),
             check="check",
             value=pl.when(~whole_row).then("failure_case"),
         )
@@ -266,7 +288,7 @@ def _run_hook(
         dropped.append(
             day.filter(~pl.col("_index").is_in(returned["_index"].implode()))
             .select("_index")
-            .with_columns(column=pl.lit("table"), check=pl.lit("dropped by clean(df)"), value=pl.lit(None, pl.String))
+            .with_columns(column=pl.lit(TABLE), check=pl.lit("dropped by clean(df)"), value=pl.lit(None, pl.String))
         )
     return pl.concat(after), pl.concat(dropped), refused
 

@@ -82,6 +82,11 @@ class Features:
                     f"{place}: feature {name!r} is a {kind}; a feature is a number, a text or a truth value "
                     "(of a time, take .dt.hour() or the like)"
                 )
+            if _looks_at_other_rows(expression, allowed):
+                raise ModelDefinitionError(
+                    f"{place}: feature {name!r} gives a row another value when other rows stand beside it; write it "
+                    "with operations on the columns of one row, because a prediction sees one row"
+                )
             types[name] = pl.String() if kind == pl.String else pl.Float64()
         return cls(tuple(expressions), types)
 
@@ -138,6 +143,37 @@ class Features:
             name: pl.String() if kind == "text" else pl.Float64() for name, kind in types.items()
         }
         return cls(tuple(expressions), kinds)
+
+
+def _looks_at_other_rows(expression: pl.Expr, allowed: Mapping[str, pl.DataType]) -> bool:
+    """Whether rows of made-up values get other features together than in reverse order or one by one."""
+    rows = pl.DataFrame([_values(name, allowed[name]) for name in dict.fromkeys(expression.meta.root_names())])
+    if not rows.width:
+        return rows.select(expression).height != 1
+    try:
+        together = rows.select(expression).to_series()
+        backwards = rows.reverse().select(expression).to_series().reverse()
+        alone = pl.concat([rows[number].select(expression) for number in range(rows.height)]).to_series()
+    except pl.exceptions.PolarsError:
+        return False  # it cannot take made-up values, which says nothing about rows
+    return not (together.equals(backwards, null_equal=True) and together.equals(alone, null_equal=True))
+
+
+def _values(name: str, kind: pl.DataType) -> pl.Series:
+    """A few values of a type, with repetitions and a null."""
+    numbers = [3, 1, None, 2, 2, 7]
+    if kind == pl.String:
+        return pl.Series(name, [None if each is None else f"text {each}" for each in numbers], dtype=kind)
+    if kind == pl.Boolean:
+        return pl.Series(name, [None if each is None else each > 2 for each in numbers], dtype=kind)
+    whole = pl.Series(name, numbers, dtype=pl.Int64)
+    if kind.is_temporal():
+        return (
+            (whole * 90_000_000_000).cast(pl.Datetime("us")).cast(kind)
+            if kind == pl.Date
+            else (whole * 90_000_000_000).cast(kind)
+        )
+    return whole.cast(kind) + (0.25 if kind.is_float() else 0)
 
 
 _REFUSED = {

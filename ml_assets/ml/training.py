@@ -59,7 +59,8 @@ def label(
     if cut_off is not None:
         outcomes = outcomes.filter(pl.col(KNOWN_AT) <= cut_off)
     latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target)
-    joined = features.drop(PARTITION, strict=False).join(latest, on=key, how="left", nulls_equal=True)
+    beside = [name for name in features.columns if name not in (PARTITION, target)]
+    joined = features.select(beside).join(latest, on=key, how="left", nulls_equal=True)
     labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
     return Labelled(labelled, joined.height, joined.height - labelled.height)
 
@@ -176,7 +177,12 @@ def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None 
             f"a {task} task needs {'exactly' if task == 'binary' else 'at least'} two"
         )
     position = {value: number for number, value in enumerate(found)}
-    return found, np.array([position.get(value, -1) for value in target.to_list()], dtype=np.int64)
+    if unknown := sorted(set(target.unique().to_list()) - set(found)):
+        raise TrainingError(
+            f"{place}: held-out rows have the classes {unknown[:10]} of {target.name!r}, which no training row has; "
+            "change split in defs.yaml"
+        )
+    return found, np.array([position[value] for value in target.to_list()], dtype=np.int64)
 
 
 def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, place: str) -> Any:

@@ -6,7 +6,7 @@ import polars as pl
 
 from ml_assets.lake import PARTITION
 
-TABLE = "table"  # stands for a check that concerns the whole row or table
+TABLE = "(table)"  # stands for a check that concerns the whole row or table
 
 _ELEMENTWISE = frozenset(
     {
@@ -43,7 +43,7 @@ def rowwise(schema: pa.DataFrameSchema) -> bool:
 
 
 def count_failures(schema: pa.DataFrameSchema, frame: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """For each partition of `frame`, and in it for each column (or `table`), the number of rows that break a check.
+    """For each partition of `frame`, and in it for each column (or `(table)`), the number of rows that break a check.
 
     Args:
         frame: rows with `_partition`. Partitions and columns without any failure are left out.

@@ -42,6 +42,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str
     classes: list[Any]
     inputs: list[Input]
+    null_values: list[str]
     feature_types: dict[str, str]
     expressions: list[dict[str, Any]]
     verdict: dict[str, Any]

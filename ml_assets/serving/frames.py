@@ -31,10 +31,11 @@ def polars_type(column: Input) -> pl.DataType:
     return _TYPES[column.type]()
 
 
-def frame_of(rows: Any, inputs: Sequence[Input]) -> pl.DataFrame:
+def frame_of(rows: Any, inputs: Sequence[Input], null_values: Sequence[str] = ("",)) -> pl.DataFrame:
     """Rows as JSON gave them, as a table of the columns that the features read.
 
-    Columns of the contract that no feature reads may be there and are ignored; a nullable one may be left out.
+    Columns of the contract that no feature reads may be there and are ignored; a nullable one may be left out. Texts
+    lose the blanks at their ends, and are null where they are in `null_values`, as in cleaning.
 
     Raises:
         InvalidRequestError: naming row, column and value, at the first thing that is wrong.
@@ -49,12 +50,12 @@ def frame_of(rows: Any, inputs: Sequence[Input]) -> pl.DataFrame:
             raise InvalidRequestError(
                 f"row {number}: column {unknown[0]!r} is not in the contract; it has {', '.join(sorted(known))}"
             )
-    return pl.DataFrame([_series(rows, column) for column in inputs if column.needed])
+    return pl.DataFrame([_series(rows, column, null_values) for column in inputs if column.needed])
 
 
-def _series(rows: list[dict[str, Any]], column: Input) -> pl.Series:
+def _series(rows: list[dict[str, Any]], column: Input, null_values: Sequence[str]) -> pl.Series:
     kind = polars_type(column)
-    values = [_value(row, number, column, kind) for number, row in enumerate(rows)]
+    values = [_value(row, number, column, kind, null_values) for number, row in enumerate(rows)]
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
         return _times(values, column, kind)
     try:
@@ -64,8 +65,11 @@ def _series(rows: list[dict[str, Any]], column: Input) -> pl.Series:
         raise InvalidRequestError(f"row {number}: column {column.name!r} is {value!r:.80}, not a {kind}") from None
 
 
-def _value(row: dict[str, Any], number: int, column: Input, kind: pl.DataType) -> Any:
+def _value(row: dict[str, Any], number: int, column: Input, kind: pl.DataType, null_values: Sequence[str]) -> Any:
     value = row.get(column.name)
+    if isinstance(value, str):
+        value = value.strip()
+        value = None if value in null_values else value
     if value is None:
         if column.nullable:
             return None

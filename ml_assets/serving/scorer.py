@@ -45,12 +45,12 @@ class Scorer:
         Raises:
             InvalidRequestError: naming row, column and value, if a row does not fit the contract.
         """
-        frame = frame_of(rows, self.manifest.inputs)
+        frame = frame_of(rows, self.manifest.inputs, self.manifest.null_values)
         try:
-            features = self._features.compute(frame)
+            features = model_inputs(self._features.compute(frame))
+            scores = scores_of(self._pipeline, features, self.manifest.task)  # type: ignore[arg-type]
         except Exception as error:
-            raise InvalidRequestError(f"the features of these rows cannot be computed: {error}") from error
-        scores = scores_of(self._pipeline, model_inputs(features), self.manifest.task)  # type: ignore[arg-type]
+            raise InvalidRequestError(f"these rows cannot be scored: {error}") from error
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes

@@ -4,9 +4,11 @@ A batch may touch several days. Its time column alone is read to find out, once 
 the lake's `surveys` table, so that a tick of a sensor costs a listing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,7 +18,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
-from ml_assets.ml.cleaning import ROW, SOURCE, STRAY, parse_column
+from ml_assets.ml.cleaning import ROW, SOURCE, STRAY, parse_column, without_null_markers
 from ml_assets.sources.files import Batch, FileSource
 
 _SURVEYS = "surveys"
@@ -51,11 +53,24 @@ class Feed:
     first: date | None
     last: date | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """Changes when the same batches could fall into other days, or be read otherwise."""
+        kind = self.contract.types[self.time] if self.time else None
+        spec = self.source.spec.model_dump(exclude={"uri"})
+        return digest_of([spec, self.time, str(kind), self.timezone, self.first, self.last])
+
+    @property
+    def key(self) -> str:
+        """Of this feed's rows in the `surveys` table; what was found by another reading does not count."""
+        return f"{self.name}/{self.digest[:16]}"
+
 
 @dataclass
 class Survey:
     """What is there now: for each partition the batches that touch it with their number of rows there."""
 
+    feed: str
     partitions: dict[str, dict[Batch, int]] = field(default_factory=dict)
     homes: dict[Batch, str] = field(default_factory=dict)
     unreadable: dict[Batch, str] = field(default_factory=dict)
@@ -65,9 +80,9 @@ class Survey:
         return sum(self.partitions.get(partition, {}).values())
 
     def fingerprint(self, partition: str) -> str:
-        """Changes when a batch that touches the partition is added, changed or removed."""
+        """Changes when a batch that touches the partition is added, changed or removed, or read otherwise."""
         touching = self.partitions.get(partition, {})
-        return digest_of(sorted([each.id, each.fingerprint] for each in touching))
+        return digest_of([self.feed, sorted([each.id, each.fingerprint, rows] for each, rows in touching.items())])
 
 
 def survey(feed: Feed, lake: Lake) -> Survey:
@@ -75,30 +90,36 @@ def survey(feed: Feed, lake: Lake) -> Survey:
 
     A batch that cannot be read blocks the days that it touched before: they keep what they hold until it is mended.
     """
-    found = Survey()
+    found = Survey(feed.key)
     batches = feed.source.batches()
     if feed.time is None:
         if batches:
             found.partitions[WHOLE] = dict.fromkeys(batches, 0)
         return found
     known = lake.read(feed.model, _SURVEYS)
-    known = pl.DataFrame(schema=_SCHEMA) if known.is_empty() else known.filter(pl.col("feed") == feed.name)
+    known = (
+        pl.DataFrame(schema=_SCHEMA)
+        if known.is_empty()
+        else known.filter(pl.col("feed").str.starts_with(f"{feed.name}/"))
+    )
     days_of: dict[tuple[str, str], list[dict[str, object]]] = {}
     touched_before: dict[str, set[str]] = {}
     for row in known.iter_rows(named=True):
-        days_of.setdefault((row["batch"], row["fingerprint"]), []).append(row)
+        if row["feed"] == feed.key:
+            days_of.setdefault((row["batch"], row["fingerprint"]), []).append(row)
         touched_before.setdefault(row["batch"], set()).add(row["partition"])
     fresh: list[pl.DataFrame] = []
     for batch in batches:
         days = days_of.get((batch.id, batch.fingerprint))
         if days is None:
             try:
-                counted = _days_of(feed, batch)
+                counted, settled = _days_of(feed, batch)
             except SourceError as error:
                 found.unreadable[batch] = str(error)
                 found.blocked |= dict.fromkeys(touched_before.get(batch.id, ()), str(error))
                 continue
-            fresh.append(counted)
+            if settled:
+                fresh.append(counted)
             days = counted.to_dicts()
         for day in days:
             found.partitions.setdefault(str(day["partition"]), {})[batch] = int(str(day["rows"]))
@@ -137,10 +158,14 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def _days_of(feed: Feed, batch: Batch) -> pl.DataFrame:
-    """Rows per day of one batch, shape of `_SCHEMA`. Its home is its first day, or the day in its name."""
+def _days_of(feed: Feed, batch: Batch) -> tuple[pl.DataFrame, bool]:
+    """Rows per day of one batch, shape of `_SCHEMA`; its home is its first day.
+
+    Also whether that is settled: a row of tomorrow is stray today, and belongs to its day tomorrow.
+    """
     assert feed.time is not None
     times = feed.source.read(batch, [feed.time]).get_column(feed.time)
+    settled = feed.last is not None or not (_dates(times, feed) > _today(feed)).any()
     days = _local_days(times, feed)
     first = days.min()
     if first is None:
@@ -149,14 +174,15 @@ def _days_of(feed: Feed, batch: Batch) -> pl.DataFrame:
             f"{feed.first} on; mend the file, or source.start"
         )
     counts = days.fill_null(first).value_counts().rename({days.name: "partition", "count": "rows"})
-    return counts.sort("partition").select(
-        feed=pl.lit(feed.name),
+    counted = counts.sort("partition").select(
+        feed=pl.lit(feed.key),
         batch=pl.lit(batch.id),
         fingerprint=pl.lit(batch.fingerprint),
         partition="partition",
         rows=pl.col("rows").cast(pl.Int64),
         home=pl.col("partition") == first,
     )
+    return counted, settled
 
 
 def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
@@ -164,15 +190,24 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
 
     The calendar begins with the first partition and ends with the last one, or today.
     """
+    days = _dates(times, feed)
+    if feed.name == "outcomes" and feed.last is not None:
+        days = days.clip(None, feed.last)  # what happened on the last days becomes known after them
+    return days.set(~days.is_between(feed.first, feed.last or _today(feed)), None).dt.to_string("%Y-%m-%d")
+
+
+def _dates(times: pl.Series, feed: Feed) -> pl.Series:
+    """Local date of each time; null where it is none."""
     assert feed.time is not None
-    if times.dtype == pl.String:
-        times = times.str.strip_chars()
+    times = without_null_markers(times, feed.source.spec.null_values)
     parsed = parse_column(times, feed.contract.types[feed.time])
-    if isinstance(parsed.dtype, pl.Datetime) and parsed.dtype.time_zone is not None:
-        parsed = parsed.dt.convert_time_zone(feed.timezone)
-    days = parsed.dt.date() if isinstance(parsed.dtype, pl.Datetime) else parsed
-    last = feed.last or datetime.now(ZoneInfo(feed.timezone)).date()
-    return days.set(~days.is_between(feed.first, last), None).dt.to_string("%Y-%m-%d")
+    if not isinstance(parsed.dtype, pl.Datetime):
+        return parsed
+    return (parsed.dt.convert_time_zone(feed.timezone) if parsed.dtype.time_zone else parsed).dt.date()
+
+
+def _today(feed: Feed) -> date:
+    return datetime.now(ZoneInfo(feed.timezone)).date()
 
 
 def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
@@ -191,7 +226,7 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
         return rows
     columns = []
     for name, kind in feed.contract.types.items():
-        series = rows.get_column(name)
+        series = without_null_markers(rows.get_column(name), feed.source.spec.null_values)
         typed = parse_column(series, kind)
         lost = series.is_not_null() & typed.is_null()
         if lost.any():
@@ -201,7 +236,16 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
                 "mend the file, or the contract"
             )
         columns.append(typed)
-    return rows.with_columns(columns)
+    others = [_as_text(rows.get_column(name)) for name in rows.columns if name not in feed.contract.types]
+    return rows.with_columns([*columns, *others])
+
+
+def _as_text(series: pl.Series) -> pl.Series:
+    """A column that the contract does not know, as text: its type may be another one in the next batch."""
+    if series.dtype.is_nested() or series.dtype in (pl.Binary, pl.Object):
+        texts = [None if each is None else json.dumps(each, default=str) for each in series.to_list()]
+        return pl.Series(series.name, texts, dtype=pl.String)
+    return series.cast(pl.String)
 
 
 def chunks(

@@ -1,6 +1,5 @@
 """Files in a local folder or below an S3 prefix, as batches: Parquet, CSV (also gzip) and JSON Lines."""
 
-import fnmatch
 import glob
 import io
 import re
@@ -168,7 +167,7 @@ class S3Objects:
                 Batch(f"s3://{bucket}/{item['Key']}".removeprefix(root), item["ETag"].strip('"'))
                 for page in pages
                 for item in page.get("Contents", [])
-                if fnmatch.fnmatch(item["Key"], key_pattern)
+                if _matches(item["Key"], key_pattern)
             )
 
     def open(self, batch: Batch) -> bytes:
@@ -200,6 +199,16 @@ class S3Objects:
             raise SourceError(f"{self.place}: s3://{bucket}: {error}; {advice}") from None
         except BotoCoreError as error:
             raise SourceError(f"{self.place}: s3://{bucket} does not answer: {error}") from None
+
+
+def _matches(key: str, pattern: str) -> bool:
+    """Whether an object's key matches, as a path would: `*` stays within a folder, `**/` is any number of folders, and
+    names that begin with a dot or an underscore are nobody's batches."""
+    if key.rsplit("/", 1)[-1].startswith((".", "_")):
+        return False
+    pieces = {"**/": "(?:[^/]+/)*", "*": "[^/]*", "?": "[^/]"}
+    regex = "".join(pieces.get(each, re.escape(each)) for each in re.split(r"(\*\*/|\*|\?)", pattern))
+    return re.fullmatch(regex, key) is not None
 
 
 def _format_of(name: str) -> str | None:

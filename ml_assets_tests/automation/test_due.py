@@ -74,3 +74,13 @@ def test_days_become_stretches_without_gaps() -> None:
     assert contiguous(days) == [["2025-01-30", "2025-01-31", "2025-02-01"], ["2025-02-03"]]
     assert contiguous(["all"]) == [["all"]]
     assert contiguous([]) == []
+
+
+def test_a_server_that_does_not_serve_what_it_should_is_brought_back(small: Project) -> None:
+    model = small.model()
+    served = small.latest().get("endpoint", WHOLE)
+    assert served is not None
+    healthy = {"models": {"late_deliveries": {"release": served.details["release"]}}}
+    assert due_training(model, small.lake, health=healthy).assets == ()
+    for wrong in ({}, {"models": {}}, {"models": {"late_deliveries": {"release": "0-old"}}}):
+        assert due_training(model, small.lake, health=wrong).assets == ("endpoint",)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
+from ml_assets.errors import TrainingError
 from ml_assets.lake import WHOLE
 from ml_assets.ml.verdict import Verdict
 from ml_assets.registry import VERDICT_TAG, Registry
@@ -88,3 +89,10 @@ def test_what_served_before_serves_on_when_a_later_version_is_refused(project: P
     assert health["models"]["late_deliveries"]["version"] == "1"
     assert Registry(project.settings.mlflow_uri).champion("late_deliveries") == "1"
     assert project.materialize() == [], "a refused version is not judged again until something changes"
+
+
+def test_a_version_is_not_judged_by_other_code_than_it_was_trained_with(refused: Project) -> None:
+    """Else a changed split could have it judged on the rows that it was trained on."""
+    refused.add_demo_model(**(SMALL_MODEL | {"split": {"by": "time", "test": 0.9}}))
+    with pytest.raises(TrainingError, match=r"version 1 was trained with other code or parameters"):
+        refused.by_hand("metrics")

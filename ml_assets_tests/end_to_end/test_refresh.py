@@ -127,6 +127,11 @@ def test_a_file_without_a_column_is_refused_by_name_and_the_other_days_are_finis
     after = records(made)
     assert after["raw_data", "2025-01-01"] == before["raw_data", "2025-01-01"]
     assert after["raw_data", "2025-01-02"] != before["raw_data", "2025-01-02"]
+    assert due_data(made.model(), made.lake).stretches() == [["2025-01-02"], ["2025-01-01"]], "the bad day alone"
+    with pytest.raises(dg.Failure, match="2025-01-01"):
+        made.materialize()
+    assert records(made)["features", "2025-01-02"].content != before["features", "2025-01-02"].content
+    assert due_data(made.model(), made.lake).stretches() == [["2025-01-01"]]
     orders(made, 1).write_bytes(kept)
     made.materialize()
     assert due_data(made.model(), made.lake).stretches() == []

@@ -183,3 +183,31 @@ def test_times_are_read_with_their_zone() -> None:
     texts = pl.Series(["2025-01-01T12:00:00Z", "2025-01-01T12:00:00+02:00", "soon"])
     hours = parse_column(texts, pl.Datetime("us", "UTC")).dt.hour().to_list()
     assert hours == [12, 10, None]
+
+
+def test_a_time_is_read_like_any_other_whatever_stands_beside_it() -> None:
+    texts = ["2025-01-02 10:00", "2025-01-02T10:00:00.5Z", "2025-01-02T10:00:00+02:00", "2025-01-02", "01/02/2025", "x"]
+    kind = pl.Datetime("us", "UTC")
+    together = parse_column(pl.Series(texts), kind).to_list()
+    assert together == [parse_column(pl.Series([each]), kind)[0] for each in texts]
+    assert [each is None for each in together] == [False, False, False, False, True, True]
+    naive = parse_column(pl.Series(["2025-01-02T10:00:00", "2025-01-02 10:00:00"]), pl.Datetime("us"))
+    assert naive.null_count() == 0
+
+
+def test_a_number_that_is_none_is_missing_and_an_infinite_one_is_rejected() -> None:
+    done = one(raw([GOOD | {"km": "NaN"}, GOOD | {"id": "2", "km": "inf"}]))
+    assert done.rows["km"].to_list() == [None]
+    assert json.loads(done.rejected["reasons"][0])[0] == {"column": "km", "check": "is a Float64", "value": "inf"}
+
+
+def test_a_check_that_cannot_be_made_refuses_every_day_and_not_the_first_alone() -> None:
+    class Odd(pa.DataFrameModel):
+        id: int = pa.Field(metadata={"role": "key"})
+        km: float = pa.Field(ge="5", metadata={"role": "request"})
+        late: bool = pa.Field(metadata={"role": "target"})
+
+    days = pl.concat([raw([GOOD]), raw([GOOD], "2025-01-02")])
+    done = clean(days, Contract.read(Odd, "test"), place="m")
+    assert all(isinstance(each, BatchRefusedError) for each in done.values())
+    assert set(done) == {DAY, "2025-01-02"}

@@ -48,6 +48,14 @@ def test_features_are_numbers_or_texts_and_a_division_by_zero_is_missing() -> No
         (pl.col("a").map_elements(lambda value: value, return_dtype=pl.Int64), "Python function"),
         ((pl.col("a") - pl.col("a").mean()).alias("x"), "aggregates"),
         (pl.col("a").sum().over("zone"), "window"),
+        (pl.col("a").rank().alias("x"), "other rows"),
+        (pl.col("a").shift().alias("x"), "other rows"),
+        (pl.col("a").cum_sum().alias("x"), "other rows|window"),
+        (pl.col("a").rolling_mean(2).alias("x"), "other rows|window"),
+        (pl.col("zone").fill_null(strategy="forward").alias("x"), "other rows"),
+        (pl.col("at").sort().dt.hour().alias("x"), "other rows"),
+        (pl.col("a").is_duplicated().alias("x"), "other rows"),
+        ((pl.col("a") * pl.len()).alias("x"), "other rows|aggregates"),
         (pl.col("at"), r"dt\.hour"),
         (pl.col("zone") + 1, "cannot be computed|is a"),
     ],
@@ -59,6 +67,20 @@ def test_an_expression_that_is_no_function_of_what_is_known_of_its_row_is_refuse
     with pytest.raises(ModelDefinitionError, match=said) as caught:
         check(expression)
     assert "demo: features.py" in str(caught.value)
+
+
+def test_what_looks_at_one_row_only_is_accepted_whatever_it_does() -> None:
+    hour = pl.col("at").dt.convert_time_zone("America/New_York").dt.hour()
+    check(
+        pl.col("zone").str.to_lowercase().replace({"text 1": "other"}),
+        pl.when(pl.col("a") > 2).then(pl.lit("much")).otherwise(pl.lit("little")).alias("amount"),
+        pl.col("zone").is_in(["x", "y"]).alias("known"),
+        (hour >= 18).alias("evening"),
+        (pl.col("a") - pl.col("b")).abs().log1p().clip(0, 5).alias("distance"),
+        pl.col("a").fill_null(0),
+        pl.max_horizontal("a", "b").alias("most"),
+        pl.lit(1.0).alias("one"),
+    )
 
 
 def test_two_features_of_one_name_are_refused() -> None:

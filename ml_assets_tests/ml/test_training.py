@@ -10,7 +10,7 @@ from ml_assets.digests import digest_of_fitted
 from ml_assets.errors import TrainingError
 from ml_assets.ml.features import Features
 from ml_assets.ml.splits import Sides
-from ml_assets.ml.training import Trained, label, model_inputs, train
+from ml_assets.ml.training import Trained, encode, label, model_inputs, train
 from ml_assets.spec import Estimator, Split, Task
 
 FEATURES = Features.check([pl.col("x"), pl.col("zone")], {"x": pl.Float64(), "zone": pl.String()}, [], "test")
@@ -149,3 +149,8 @@ def test_labels_are_the_latest_known_at_the_cut_off_and_rows_without_one_are_cou
     late = label(features, outcomes, key=["id"], target="late", cut_off=days[2], order=["id"])
     assert late.frame.select("id", "late").rows() == [(1, False), (2, True)]
     assert late.cleaned == late.frame.height + late.not_yet_labelled
+
+
+def test_a_class_that_no_training_row_has_is_named() -> None:
+    with pytest.raises(TrainingError, match=r"held-out rows have the classes \['new'\] of 'level'"):
+        encode(pl.Series("level", ["low", "new"]), "multiclass", "m", ["high", "low"])

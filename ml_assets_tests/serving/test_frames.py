@@ -69,3 +69,8 @@ def test_a_needed_column_may_not_be_left_out_and_a_nullable_one_may() -> None:
 def test_anything_but_a_list_of_objects_is_refused(rows: Any) -> None:
     with pytest.raises(InvalidRequestError):
         frame_of(rows, INPUTS)
+
+
+def test_texts_are_read_as_in_cleaning() -> None:
+    rows = [ROW | {"zone": zone} for zone in (" a ", "?", "", "a")]
+    assert frame_of(rows, INPUTS, ["", "?"])["zone"].to_list() == ["a", None, None, "a"]

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -109,3 +110,34 @@ def test_a_missing_column_is_named_with_those_that_are_there(feed: Feed, lake: L
     frame(at(3)).drop("km").write_parquet(tmp_path / "landing" / "a.parquet")
     with pytest.raises(SourceError, match=r"a.parquet lacks the column 'km' of the contract; it has at, late"):
         read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+
+
+def test_another_calendar_is_another_reading_of_the_same_batches(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    land(tmp_path, "a", at(1), at(3), at(4))
+    before = survey(feed, lake)
+    assert {day: before.rows(day) for day in before.partitions} == {"2025-01-03": 2, "2025-01-04": 1}
+    earlier = survey(replace(feed, first=date(2025, 1, 1)), lake)
+    assert {day: earlier.rows(day) for day in earlier.partitions} == dict.fromkeys(
+        ["2025-01-01", "2025-01-03", "2025-01-04"], 1
+    )
+    assert earlier.fingerprint("2025-01-03") != before.fingerprint("2025-01-03")
+    shorter = survey(replace(feed, last=date(2025, 1, 3)), lake)
+    assert {day: shorter.rows(day) for day in shorter.partitions} == {"2025-01-03": 3}
+
+
+def test_a_row_of_the_future_is_looked_for_again_and_outcomes_after_the_end_belong_to_the_last_day(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    land(tmp_path, "a", at(3), datetime(2199, 1, 1, tzinfo=UTC))
+    survey(feed, lake)
+    assert lake.read("demo", "surveys").is_empty(), "not settled, so not remembered"
+    closed = replace(feed, name="outcomes", last=date(2025, 1, 4))
+    found = survey(closed, lake)
+    assert {day: found.rows(day) for day in found.partitions} == {"2025-01-03": 1, "2025-01-04": 1}
+
+
+def test_columns_that_the_contract_does_not_know_are_kept_as_text(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    for name, value in (("a", 7), ("b", "A0"), ("c", [1, 2])):
+        frame(at(3)).with_columns(voucher=pl.Series([value])).write_parquet(tmp_path / "landing" / f"{name}.parquet")
+    rows = read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+    assert rows["voucher"].to_list() == ["7", "A0", "[1, 2]"]

@@ -7,6 +7,7 @@ import pytest
 
 from ml_assets.errors import SourceError
 from ml_assets.sources import FileSource, open_source
+from ml_assets.sources.files import _matches
 from ml_assets.spec import FilesSource
 
 
@@ -80,3 +81,19 @@ def test_a_csv_without_header_takes_the_declared_names_and_their_number_must_fit
     wrong = source(f"{tmp_path}/*", **options)
     with pytest.raises(SourceError, match="columns"):
         wrong.read(wrong.batches()[0])
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "matches"),
+    [
+        ("orders/1.parquet", "orders/*.parquet", True),
+        ("orders/old/1.parquet", "orders/*.parquet", False),
+        ("orders/old/1.parquet", "orders/**/*.parquet", True),
+        ("orders/1.parquet", "orders/**/*.parquet", True),
+        ("orders/_SUCCESS", "orders/*", False),
+        ("orders/.1.parquet.part", "orders/*", False),
+        ("orders/1x.parquet", "orders/1?.parquet", True),
+    ],
+)
+def test_object_keys_match_as_paths_do(key: str, pattern: str, matches: bool) -> None:
+    assert _matches(key, pattern) == matches
