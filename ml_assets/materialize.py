@@ -70,9 +70,19 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
             runs.append(result.run_id)
             if not result.success:
                 failed = [each for each in result.all_events if each.is_step_failure]
+                if any(_was_interrupted(each.step_failure_data.error) for each in failed):
+                    raise KeyboardInterrupt
                 causes = "; ".join(_cause(each.step_failure_data.error) for each in failed) or "see the run in the UI"
                 raise dg.Failure(f"run {result.run_id} failed: {causes}")
     return runs
+
+
+def _was_interrupted(error: Any) -> bool:
+    while error is not None:
+        if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
+            return True
+        error = error.cause
+    return False
 
 
 def _cause(error: Any) -> str:

@@ -107,7 +107,7 @@ def test_a_demo_that_is_stopped_with_ctrl_c_says_so_and_is_finished_by_the_next_
     wait_until(lambda: project.latest().of("cleaned_data"), 60, "the first tables are written")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "Stopped." in said
     assert "Traceback" not in said
     assert project.latest().get("endpoint", WHOLE) is None
