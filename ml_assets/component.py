@@ -38,7 +38,7 @@ class TabularModel(dg.Component):
     @classmethod
     def from_spec(cls, spec: ModelSpec, folder: Path) -> Self:
         """The component of a spec made in Python; `folder` holds its contract and features."""
-        return cls(load_model(spec, folder, Settings.from_environment().s3_endpoint_url))
+        return cls(load_model(spec, folder, Settings.from_environment().access))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         return dg.Definitions.merge(dg.Definitions(assets=build_assets(self.model)), build_automation(self.model))

@@ -6,7 +6,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -16,12 +16,13 @@ import pandera.polars as pa
 import polars as pl
 
 import ml_assets
+from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.cleaning import Hook
 from ml_assets.ml.features import Features
-from ml_assets.sources import open_source
+from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed
 from ml_assets.spec import ModelSpec
 
@@ -34,7 +35,7 @@ class Model:
     contract: Contract
     features: Features
     hook: Hook | None
-    s3_endpoint_url: str | None = None
+    access: Access = field(default_factory=Access)
 
     @property
     def name(self) -> str:
@@ -74,10 +75,13 @@ class Model:
 
     def _feed(self, name: str, spec: Any, contract: Contract, time: str | None) -> Feed:
         key = "source" if name == "raw_data" else "outcomes"
-        source = open_source(spec, f"{self.name}: {key}", self.s3_endpoint_url)
-        calendar = self.spec.source
-        day = time if self.daily else None
-        return Feed(self.name, name, source, contract.arriving, day, calendar.timezone, calendar.start, calendar.end)
+        days, calendar = self.spec.source, None
+        if self.daily:
+            assert time is not None
+            assert days.start is not None
+            calendar = Calendar(time, days.timezone, days.start, days.end, clip=name != "raw_data")
+        source = open_source(spec, f"{self.name}: {key}", self.access, calendar)
+        return Feed(self.name, name, source, contract.arriving, calendar)
 
     @cached_property
     def cleaning_digest(self) -> str:
@@ -116,7 +120,7 @@ class Model:
         return digest_of([self.cleaning_digest, self.outcomes_digest, self.training_digest])
 
 
-def load_model(spec: ModelSpec, folder: Path, s3_endpoint_url: str | None = None) -> Model:
+def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> Model:
     """Load what `spec` names from the model's folder and check that it fits together.
 
     Raises:
@@ -140,7 +144,7 @@ def load_model(spec: ModelSpec, folder: Path, s3_endpoint_url: str | None = None
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):
         raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
-    return Model(spec, contract, features, hook, s3_endpoint_url)
+    return Model(spec, contract, features, hook, access or Access())
 
 
 def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from ml_assets.access import Access
 from ml_assets.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,8 @@ class Settings(BaseModel):
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
+    databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
+    tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
 
     @field_validator("env")
     @classmethod
@@ -48,8 +51,13 @@ class Settings(BaseModel):
             for key, value in (os.environ if environ is None else environ).items()
             if key.startswith(PREFIX) and value != ""
         }
+        secrets: dict[str, dict[str, str]] = {"databases": {}, "tokens": {}}
+        for name in list(given):
+            for prefix, group in (("database_", "databases"), ("token_", "tokens")):
+                if name.startswith(prefix):
+                    secrets[group][name.removeprefix(prefix)] = given.pop(name)
         try:
-            settings = cls.model_validate(given)
+            settings = cls.model_validate(given | secrets)
         except ValidationError as error:
             wrong = "; ".join(
                 f"{PREFIX}{'.'.join(map(str, each['loc'])).upper()}={each['input']!r}: {each['msg']}"
@@ -64,6 +72,13 @@ class Settings(BaseModel):
                 "models": settings.models.expanduser().resolve(),
             }
         )
+
+    @property
+    def access(self) -> Access:
+        """What sources need of the environment."""
+        databases = {name: url.get_secret_value() for name, url in self.databases.items()}
+        tokens = {name: token.get_secret_value() for name, token in self.tokens.items()}
+        return Access(self.s3_endpoint_url, databases, tokens)
 
     @property
     def lake(self) -> Path:

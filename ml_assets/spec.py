@@ -3,9 +3,10 @@
 The classes are strict and frozen and refuse unknown keys, so that a typo is found where it was written.
 """
 
+import codecs
 import re
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
@@ -38,8 +39,20 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _known_encoding(name: str) -> str:
+    if name == "utf8-lossy":  # Polars' own: damaged bytes become U+FFFD, which rejects their rows
+        return name
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"{name!r} is no encoding that Python knows; write one like utf8, latin-1 or cp1252") from None
+    return name
+
+
 Text = Annotated[str, AfterValidator(_known_templates)]
 Day = Annotated[date, Strict(False)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
 PythonName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*\.[A-Za-z_]\w*$")]
 
 
@@ -50,10 +63,11 @@ class Spec(BaseModel):
 
 
 class Csv(Spec):
-    """How the text of CSV files is to be read."""
+    """How the text of CSV is to be read."""
 
     separator: str = Field(",", min_length=1, max_length=1)
-    encoding: Literal["utf8", "utf8-lossy"] = "utf8"
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field("utf8", description="As Python names it.")
+    decimal: Literal[".", ","] = Field(".", description="Decimal mark of its numbers.")
     header: bool = Field(True, description="Whether the first line names the columns; else `columns` does.")
     columns: list[str] | None = Field(None, description="Names of the columns, in order, where there is no header.")
 
@@ -64,18 +78,102 @@ class Csv(Spec):
         return self
 
 
-class FilesSource(Spec):
+class Limits(Spec):
+    """What a partition's rows must keep, or it is refused before anything of it is written."""
+
+    rejected: Share = Field(0.5, description="Largest share of rows that may break the contract.")
+    min_rows: int = Field(0, ge=0, description="Fewest rows that a partition with any batch may have.")
+    columns: dict[str, Share] = Field({}, description="Largest share of rows that may break a check of one column.")
+
+
+class SourceSpec(Spec):
+    """What all kinds of sources have in common."""
+
+    null_values: list[str] = Field([""], description="Texts that stand for a missing value.")
+    limits: Limits = Limits()
+
+    # What says where the rows are, or when they are good enough or asked for again; not how they are read.
+    _NOT_READING: ClassVar[frozenset[str]] = frozenset(
+        {"limits", "uri", "url", "database", "token", "list_every", "queue", "look_back", "overlap"}
+    )
+
+    @property
+    def csv_options(self) -> Csv:
+        return Csv()
+
+    def reading(self) -> dict[str, Any]:
+        """What decides how the same batch is read, JSON-like."""
+        return self.model_dump(exclude=set(self._NOT_READING))
+
+
+class FilesSource(SourceSpec):
     """Files in a folder or below an S3 prefix, each of them one batch."""
 
     kind: Literal["files"]
     uri: Text = Field(description="Path or s3:// address with `*` and `**`.")
     format: Literal["parquet", "csv", "jsonl"] | None = Field(None, description="Default: by the file's ending.")
     csv: Csv = Csv()
-    null_values: list[str] = Field([""], description="Texts that stand for a missing value.")
+    queue: Text | None = Field(
+        None, description="URL of an SQS queue of S3 event notifications; saves listing while nothing arrives."
+    )
+    list_every: Duration = Field("15m", description="With a queue: the prefix is listed anew at least so often.")
+
+    @model_validator(mode="after")
+    def _queue_belongs_to_s3(self) -> Self:
+        if self.queue is not None and not self.uri.startswith(("s3://", "{{")):
+            raise ValueError("`queue` needs an s3:// address in `uri`")
+        return self
+
+    @property
+    def csv_options(self) -> Csv:
+        return self.csv
+
+    @property
+    def where(self) -> str:
+        return self.uri
 
 
-class Source(FilesSource):
-    """The model's rows: one snapshot, or partitioned by the day of the contract's event time."""
+class SqlSource(SourceSpec):
+    """A table or view of a SQL database. Each day of the event time is one batch, and is always read whole."""
+
+    kind: Literal["sql"]
+    database: Name = Field(description="Its SQLAlchemy URL is in ML_ASSETS_DATABASE_<NAME>.")
+    table: str = Field(min_length=1, description="Table or view, with its schema if it has one: `sales.orders`.")
+    watermark: str = Field(min_length=1, description="Column with the time of a row's last change.")
+    overlap: Duration = Field("1h", description="How late a change may be committed and still be found at once.")
+    list_every: Duration = Field("10m", description="All days are compared at least so often; finds deleted rows.")
+
+    @property
+    def where(self) -> str:
+        return f"{self.database}: {self.table}"
+
+
+class HttpSource(SourceSpec):
+    """An HTTP address that answers with JSON or CSV, in pages or at once."""
+
+    kind: Literal["http"]
+    url: Text = Field(description="With `{day}` in it there is one address, and one batch, for each day.")
+    format: Literal["json", "csv"] = "json"
+    csv: Csv = Csv()
+    records: str | None = Field(None, description="JSON: path of the list of rows, such as `data.items`.")
+    next: str | None = Field(
+        None, description="JSON: path of the next page's address; default: the Link header, if there is one."
+    )
+    token: Name | None = Field(None, description="The bearer token is in ML_ASSETS_TOKEN_<NAME>.")
+    look_back: int = Field(3, ge=0, description="With `{day}`: days before today that are asked for at every tick.")
+    list_every: Duration = Field("1h", description="With `{day}`: all days are asked for at least so often.")
+
+    @property
+    def csv_options(self) -> Csv:
+        return self.csv
+
+    @property
+    def where(self) -> str:
+        return self.url
+
+
+class Days(Spec):
+    """One snapshot, or partitions by the day of the contract's event time."""
 
     batch: Literal["snapshot", "day"] = Field("snapshot", description="`day` partitions by the event time.")
     start: Day | None = Field(None, description="First daily partition; needed with `batch: day`.")
@@ -91,10 +189,45 @@ class Source(FilesSource):
         return self
 
 
-class Outcomes(FilesSource):
-    """Outcome and target columns that arrive later, in files of their own, joined by `key`."""
+class OutcomeKey(Spec):
+    """How outcomes that arrive later find their rows."""
 
     key: list[str] = Field(min_length=1, description="Columns that say to which row an outcome belongs.")
+
+
+class FilesRows(FilesSource, Days):
+    """The model's rows, in files."""
+
+
+class SqlRows(SqlSource, Days):
+    """The model's rows, in a SQL database."""
+
+
+class HttpRows(HttpSource, Days):
+    """The model's rows, behind an HTTP address."""
+
+    @model_validator(mode="after")
+    def _day_belongs_to_days(self) -> Self:
+        if "{day}" in self.url and self.batch != "day":
+            raise ValueError("`{day}` in `url` needs `batch: day`")
+        return self
+
+
+class FilesOutcomes(FilesSource, OutcomeKey):
+    """Outcome and target columns that arrive later, in files of their own."""
+
+
+class SqlOutcomes(SqlSource, OutcomeKey):
+    """Outcome and target columns that arrive later, in a table of their own."""
+
+
+class HttpOutcomes(HttpSource, OutcomeKey):
+    """Outcome and target columns that arrive later, behind an address of their own."""
+
+
+AnySource = FilesSource | SqlSource | HttpSource
+Source = Annotated[FilesRows | SqlRows | HttpRows, Field(discriminator="kind")]
+Outcomes = Annotated[FilesOutcomes | SqlOutcomes | HttpOutcomes, Field(discriminator="kind")]
 
 
 class Split(Spec):
@@ -149,8 +282,6 @@ DEFAULT_ESTIMATOR: dict[str, str] = {
 }
 DEFAULT_PARAMS: dict[str, Any] = {"n_estimators": 100, "max_depth": 10, "random_state": 42}
 
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 class Gates(Spec):
     """What a model must reach on held-out rows before it may serve. Each gate is a blocking asset check."""
@@ -190,7 +321,7 @@ class Retrain(Spec):
 class ModelSpec(Spec):
     """One model: everything but name, task, contract and source has a default."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: Name
     description: str = ""
     owners: list[str] = Field(["team:data-science"], description="E-mail addresses, or team:<name>.")
     task: Task

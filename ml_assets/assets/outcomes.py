@@ -45,7 +45,7 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
         schema=schema,
         code=model.outcomes_digest,
         partitioned=True,
-        metadata={"source": model.spec.outcomes.uri} if model.spec.outcomes else None,
+        metadata={"source": model.spec.outcomes.where} if model.spec.outcomes else None,
     )
     checks = check_specs(spec.key, schema, blocking=True)
     if arrives:
@@ -67,9 +67,9 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
     """Outcomes from files of their own, cleaned by the same contract."""
     feed = model.outcomes_feed
     assert feed is not None
-    assert feed.time is not None
+    assert feed.calendar is not None
     assert model.spec.outcomes is not None
-    time, null_values = feed.time, model.spec.outcomes.null_values
+    time, null_values = feed.calendar.time, model.spec.outcomes.null_values
     found = survey(feed, tables)
     for batch, reason in found.unreadable.items():
         context.log.error(f"{batch.id}: {reason}")

@@ -29,7 +29,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         kinds=["polars", "deltalake"],
         schema=contract.schema,
         partitioned=True,
-        metadata={"source": model.spec.source.uri},
+        metadata={"source": model.spec.source.where},
     )
     # Rows that break the contract are expected here: they go to rejected_rows, and the checks only warn.
     checks = check_specs(spec.key, contract.schema, blocking=False)
@@ -39,7 +39,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         tables = lake.open()
         found = survey(model.rows_feed, tables)
         if not model.daily and not found.partitions:
-            raise SourceError(f"{model.name}: source: nothing has landed at {model.spec.source.uri} yet")
+            raise SourceError(f"{model.name}: source: nothing has landed at {model.spec.source.where} yet")
         for batch, reason in found.unreadable.items():
             context.log.error(f"{batch.id}: {reason}")
 

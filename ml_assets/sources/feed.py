@@ -6,7 +6,7 @@ the lake's `surveys` table, so that a tick of a sensor costs a listing.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ from ml_assets.digests import digest_of
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.cleaning import ROW, SOURCE, STRAY, parse_column, without_null_markers
-from ml_assets.sources.files import Batch, FileSource
+from ml_assets.sources.batch import Batch, Calendar, Source
+from ml_assets.sources.listing import Listing
 
 _SURVEYS = "surveys"
 _SCHEMA = {
@@ -37,28 +38,28 @@ class Feed:
     """One stream of rows of one model.
 
     Attributes:
-        name: asset that it fills: `raw_data` or `outcomes`.
+        name: asset that it fills: `raw_data`, `outcomes` or a lookup's.
         contract: the columns that its rows carry.
-        time: column whose local day is the partition; None for a snapshot.
-        first, last: first partition, and the last one of a source that is complete; rows from outside of the calendar
-            stay with their batch's first day, to be rejected there.
+        calendar: its partitions by day; None for a snapshot. Rows from outside of it stay with their batch's first
+            day, to be rejected there.
     """
 
     model: str
     name: str
-    source: FileSource
+    source: Source
     contract: Contract
-    time: str | None
-    timezone: str
-    first: date | None
-    last: date | None = None
+    calendar: Calendar | None
+
+    @cached_property
+    def listing(self) -> Listing:
+        return Listing(self.source)
 
     @cached_property
     def digest(self) -> str:
         """Changes when the same batches could fall into other days, or be read otherwise."""
-        kind = self.contract.types[self.time] if self.time else None
-        spec = self.source.spec.model_dump(exclude={"uri"})
-        return digest_of([spec, self.time, str(kind), self.timezone, self.first, self.last])
+        calendar = self.calendar
+        kind = str(self.contract.types[calendar.time]) if calendar else None
+        return digest_of([self.source.spec.reading(), asdict(calendar) if calendar else None, kind])
 
     @property
     def key(self) -> str:
@@ -85,14 +86,17 @@ class Survey:
         return digest_of([self.feed, sorted([each.id, each.fingerprint, rows] for each, rows in touching.items())])
 
 
-def survey(feed: Feed, lake: Lake) -> Survey:
+def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
     """List the source and find the days of every batch that is new or changed.
 
     A batch that cannot be read blocks the days that it touched before: they keep what they hold until it is mended.
+
+    Args:
+        certain: see `Listing.batches`.
     """
     found = Survey(feed.key)
-    batches = feed.source.batches()
-    if feed.time is None:
+    batches = feed.listing.batches(certain=certain)
+    if feed.calendar is None:
         if batches:
             found.partitions[WHOLE] = dict.fromkeys(batches, 0)
         return found
@@ -110,6 +114,10 @@ def survey(feed: Feed, lake: Lake) -> Survey:
         touched_before.setdefault(row["batch"], set()).add(row["partition"])
     fresh: list[pl.DataFrame] = []
     for batch in batches:
+        if batch.day is not None:
+            found.partitions.setdefault(batch.day, {})[batch] = batch.rows
+            found.homes[batch] = batch.day
+            continue
         days = days_of.get((batch.id, batch.fingerprint))
         if days is None:
             try:
@@ -142,11 +150,11 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
     frames = []
     for batch in touching:
         rows = _typed(feed, batch, feed.source.read(batch))
-        if feed.time is None:
+        if feed.calendar is None:
             day: pl.Series | pl.Expr = pl.lit(WHOLE)
             stray: pl.Series | pl.Expr = pl.lit(False)
         else:
-            days = _local_days(rows.get_column(feed.time), feed)
+            days = _local_days(rows.get_column(feed.calendar.time), feed)
             day, stray = days.fill_null(found.homes[batch]), days.is_null()
         rows = rows.with_row_index(ROW).with_columns(
             pl.col(ROW).cast(pl.Int64), day.alias(PARTITION), stray.alias(STRAY), pl.lit(batch.id).alias(SOURCE)
@@ -163,15 +171,16 @@ def _days_of(feed: Feed, batch: Batch) -> tuple[pl.DataFrame, bool]:
 
     Also whether that is settled: a row of tomorrow is stray today, and belongs to its day tomorrow.
     """
-    assert feed.time is not None
-    times = feed.source.read(batch, [feed.time]).get_column(feed.time)
-    settled = feed.last is not None or not (_dates(times, feed) > _today(feed)).any()
+    assert feed.calendar is not None
+    time = feed.calendar.time
+    times = feed.source.read(batch, [time]).get_column(time)
+    settled = feed.calendar.last is not None or not (_dates(times, feed) > _today(feed)).any()
     days = _local_days(times, feed)
     first = days.min()
     if first is None:
         raise SourceError(
-            f"{feed.source.place}: {feed.source.objects.address(batch)}: no row has a {feed.time} from "
-            f"{feed.first} on; mend the file, or source.start"
+            f"{feed.source.place}: {feed.source.address(batch)}: no row has a {time} from "
+            f"{feed.calendar.first} on; mend the file, or source.start"
         )
     counts = days.fill_null(first).value_counts().rename({days.name: "partition", "count": "rows"})
     counted = counts.sort("partition").select(
@@ -190,28 +199,31 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
 
     The calendar begins with the first partition and ends with the last one, or today.
     """
+    calendar = feed.calendar
+    assert calendar is not None
     days = _dates(times, feed)
-    if feed.name == "outcomes" and feed.last is not None:
-        days = days.clip(None, feed.last)  # what happened on the last days becomes known after them
-    return days.set(~days.is_between(feed.first, feed.last or _today(feed)), None).dt.to_string("%Y-%m-%d")
+    if calendar.clip:
+        days = days.clip(calendar.first, calendar.last)
+    return days.set(~days.is_between(calendar.first, calendar.last or _today(feed)), None).dt.to_string("%Y-%m-%d")
 
 
 def _dates(times: pl.Series, feed: Feed) -> pl.Series:
     """Local date of each time; null where it is none."""
-    assert feed.time is not None
+    assert feed.calendar is not None
     times = without_null_markers(times, feed.source.spec.null_values)
-    parsed = parse_column(times, feed.contract.types[feed.time])
+    parsed = parse_column(times, feed.contract.types[feed.calendar.time])
     if not isinstance(parsed.dtype, pl.Datetime):
         return parsed
-    return (parsed.dt.convert_time_zone(feed.timezone) if parsed.dtype.time_zone else parsed).dt.date()
+    return (parsed.dt.convert_time_zone(feed.calendar.timezone) if parsed.dtype.time_zone else parsed).dt.date()
 
 
 def _today(feed: Feed) -> date:
-    return datetime.now(ZoneInfo(feed.timezone)).date()
+    assert feed.calendar is not None
+    return datetime.now(ZoneInfo(feed.calendar.timezone)).date()
 
 
 def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
-    where = f"{feed.source.place}: {feed.source.objects.address(batch)}"
+    where = f"{feed.source.place}: {feed.source.address(batch)}"
     missing = [name for name in feed.contract.types if name not in rows.columns]
     if missing:
         raise SourceError(

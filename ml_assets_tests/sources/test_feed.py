@@ -10,10 +10,11 @@ import pytest
 from ml_assets.contract import Contract
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, Lake
-from ml_assets.sources import open_source
+from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.spec import FilesSource
 
+CALENDAR = Calendar("at", "America/New_York", date(2025, 1, 2))
 UtcTime = Annotated[pl.Datetime, "us", "UTC"]
 
 
@@ -38,7 +39,7 @@ def frame(*times: datetime | None) -> pl.DataFrame:
 def feed(tmp_path: Path) -> Feed:
     (tmp_path / "landing").mkdir()
     source = open_source(FilesSource(kind="files", uri=f"{tmp_path}/landing/*.parquet"), "demo: source")
-    return Feed("demo", "raw_data", source, Contract.read(Rows, "demo"), "at", "America/New_York", date(2025, 1, 2))
+    return Feed("demo", "raw_data", source, Contract.read(Rows, "demo"), CALENDAR)
 
 
 @pytest.fixture
@@ -116,12 +117,12 @@ def test_another_calendar_is_another_reading_of_the_same_batches(feed: Feed, lak
     land(tmp_path, "a", at(1), at(3), at(4))
     before = survey(feed, lake)
     assert {day: before.rows(day) for day in before.partitions} == {"2025-01-03": 2, "2025-01-04": 1}
-    earlier = survey(replace(feed, first=date(2025, 1, 1)), lake)
+    earlier = survey(replace(feed, calendar=replace(CALENDAR, first=date(2025, 1, 1))), lake)
     assert {day: earlier.rows(day) for day in earlier.partitions} == dict.fromkeys(
         ["2025-01-01", "2025-01-03", "2025-01-04"], 1
     )
     assert earlier.fingerprint("2025-01-03") != before.fingerprint("2025-01-03")
-    shorter = survey(replace(feed, last=date(2025, 1, 3)), lake)
+    shorter = survey(replace(feed, calendar=replace(CALENDAR, last=date(2025, 1, 3))), lake)
     assert {day: shorter.rows(day) for day in shorter.partitions} == {"2025-01-03": 3}
 
 
@@ -131,7 +132,7 @@ def test_a_row_of_the_future_is_looked_for_again_and_outcomes_after_the_end_belo
     land(tmp_path, "a", at(3), datetime(2199, 1, 1, tzinfo=UTC))
     survey(feed, lake)
     assert lake.read("demo", "surveys").is_empty(), "not settled, so not remembered"
-    closed = replace(feed, name="outcomes", last=date(2025, 1, 4))
+    closed = replace(feed, calendar=replace(CALENDAR, last=date(2025, 1, 4), clip=True))
     found = survey(closed, lake)
     assert {day: found.rows(day) for day in found.partitions} == {"2025-01-03": 1, "2025-01-04": 1}
 

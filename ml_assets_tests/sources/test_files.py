@@ -6,12 +6,11 @@ import polars as pl
 import pytest
 
 from ml_assets.errors import SourceError
-from ml_assets.sources import FileSource, open_source
-from ml_assets.sources.files import _matches
+from ml_assets.sources import Source, open_source
 from ml_assets.spec import FilesSource
 
 
-def source(uri: str, **options: Any) -> FileSource:
+def source(uri: str, **options: Any) -> Source:
     return open_source(FilesSource.model_validate({"kind": "files", "uri": uri} | options), "demo: source")
 
 
@@ -57,7 +56,7 @@ def test_a_missing_root_is_an_error_and_an_empty_one_is_quiet(tmp_path: Path) ->
         ("1.parquet", b"PAR1 but not really", "cannot be read as parquet"),
         ("1.csv.gz", gzip.compress(b"id,zone\n" + b"1,a\n" * 999, mtime=0)[:-20], "cannot be read as csv"),
         ("1.csv", b"id,zone\n1,a,b,c\n", "cannot be read as csv"),
-        ("1.csv", b"id,zone\n1,\xff\xfe\n", "cannot be read as csv"),
+        ("1.csv", b"id,zone\n1,\xff\xfe\n", "is not written in utf-8: line 2 holds"),
         ("1.jsonl", b"{broken", "cannot be read as jsonl"),
         ("1.xlsx", b"x", "tells no format"),
     ],
@@ -84,7 +83,7 @@ def test_a_csv_without_header_takes_the_declared_names_and_their_number_must_fit
 
 
 @pytest.mark.parametrize(
-    ("key", "pattern", "matches"),
+    ("key", "pattern", "expected"),
     [
         ("orders/1.parquet", "orders/*.parquet", True),
         ("orders/old/1.parquet", "orders/*.parquet", False),
@@ -95,5 +94,5 @@ def test_a_csv_without_header_takes_the_declared_names_and_their_number_must_fit
         ("orders/1x.parquet", "orders/1?.parquet", True),
     ],
 )
-def test_object_keys_match_as_paths_do(key: str, pattern: str, matches: bool) -> None:
-    assert _matches(key, pattern) == matches
+def test_object_keys_match_as_paths_do(key: str, pattern: str, expected: bool) -> None:
+    assert matches(key, pattern) == expected

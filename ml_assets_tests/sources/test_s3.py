@@ -4,8 +4,9 @@ from collections.abc import Iterator
 import polars as pl
 import pytest
 
+from ml_assets.access import Access
 from ml_assets.errors import SourceError
-from ml_assets.sources import FileSource, open_source
+from ml_assets.sources import Source, open_source
 from ml_assets.spec import FilesSource
 from ml_assets_tests.s3 import S3, s3_server
 
@@ -29,8 +30,10 @@ def _credentials(server: S3, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def orders(server: S3, bucket: str = "landing") -> FileSource:
-    return open_source(FilesSource(kind="files", uri=f"s3://{bucket}/orders/*.parquet"), "demo: source", server.url)
+def orders(server: S3, bucket: str = "landing") -> Source:
+    return open_source(
+        FilesSource(kind="files", uri=f"s3://{bucket}/orders/*.parquet"), "demo: source", Access(server.url)
+    )
 
 
 def test_objects_below_the_prefix_are_batches_and_are_read(server: S3) -> None:

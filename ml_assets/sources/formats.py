@@ -1,0 +1,119 @@
+"""From the bytes of one object to its rows: Parquet, CSV and JSON Lines, plain or packed with gzip or zstd."""
+
+import gzip
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from ml_assets.errors import SourceError
+from ml_assets.spec import AnySource
+
+_FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "data": "csv", "jsonl": "jsonl", "ndjson": "jsonl"}
+_PACKED = (".gz", ".zst")
+
+
+def format_of(name: str) -> str | None:
+    """The format that a file's ending tells, below `.gz` or `.zst`; None if it tells none.
+
+    >>> format_of("orders/2025-01-31.csv.gz")
+    'csv'
+    """
+    last = name.rsplit("/", 1)[-1].lower()
+    for packed in _PACKED:
+        last = last.removesuffix(packed)
+    endings = last.rsplit(".", 1)
+    return _FORMATS.get(endings[-1]) if len(endings) > 1 else None
+
+
+def read_rows(
+    content: bytes | Path, form: str, spec: AnySource, columns: Sequence[str] | None, where: str
+) -> pl.DataFrame:
+    """The rows of one object: CSV as text, exactly as written; Parquet and JSON Lines with their own types.
+
+    Args:
+        columns: read only these, where the format allows it.
+        where: model, source and object, for messages.
+
+    Raises:
+        SourceError: if the object is empty, damaged, or not of the form.
+    """
+    try:
+        frame = _READERS[form](content, spec, columns)
+    except pl.exceptions.NoDataError:
+        raise SourceError(f"{where} is empty; remove it or land it again") from None
+    except pl.exceptions.ColumnNotFoundError as error:
+        missing = str(error).splitlines()[0]
+        raise SourceError(
+            f"{where} lacks a column of the contract: {missing}; mend the file, or the contract"
+        ) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SourceError(
+            f"{where} is not written in {error.encoding}: line {line} holds {error.object[error.start : error.end]!r}; "
+            "land it again, or set csv.encoding to what it is written in"
+        ) from None
+    except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SourceError(f"{where} cannot be read as {form}: {reason}; land it again") from error
+    if frame.is_empty():
+        raise SourceError(f"{where} is empty: it holds no rows; remove it or land it again")
+    return frame
+
+
+def _read_csv(content: bytes | Path, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
+    csv = spec.csv_options
+    try:
+        frame = _parse_csv(content, spec, csv.encoding)
+    except pl.exceptions.ComputeError as error:
+        if "utf-8" in str(error).lower():
+            _unpacked(content).decode(csv.encoding)  # says which byte in which line
+        raise
+    if csv.columns is not None and frame.width != len(csv.columns):
+        raise ValueError(f"{frame.width} columns where source.csv.columns names {len(csv.columns)}")
+    filled = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
+    return filled if columns is None else filled.select(columns)
+
+
+def _parse_csv(content: bytes | Path, spec: AnySource, encoding: str) -> pl.DataFrame:
+    csv = spec.csv_options
+    if encoding not in ("utf8", "utf-8", "utf8-lossy"):
+        content = _unpacked(content).decode(encoding).encode()
+    return pl.read_csv(
+        content,
+        has_header=csv.header,
+        new_columns=csv.columns,
+        separator=csv.separator,
+        encoding="utf8-lossy" if encoding == "utf8-lossy" else "utf8",
+        infer_schema=False,
+    )
+
+
+def _unpacked(content: bytes | Path) -> bytes:
+    content = content.read_bytes() if isinstance(content, Path) else content
+    if content.startswith(b"\x1f\x8b"):
+        return gzip.decompress(content)
+    if content.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        with pa.input_stream(io.BytesIO(content), compression="zstd") as stream:
+            return bytes(stream.read())
+    return content
+
+
+def _read_parquet(content: bytes | Path, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
+    source = io.BytesIO(content) if isinstance(content, bytes) else content
+    return pl.read_parquet(source, columns=list(columns) if columns is not None else None)
+
+
+def _read_jsonl(content: bytes | Path, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
+    frame = pl.read_ndjson(_unpacked(content), infer_schema_length=None)
+    return frame if columns is None else frame.select(columns)
+
+
+_READERS: dict[str, Callable[[bytes | Path, AnySource, Sequence[str] | None], pl.DataFrame]] = {
+    "csv": _read_csv,
+    "parquet": _read_parquet,
+    "jsonl": _read_jsonl,
+}
