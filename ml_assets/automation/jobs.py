@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.assets.naming import key_of
+from ml_assets.assets.naming import INPUTS_TAG, key_of
 from ml_assets.model import Model
 
 RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-MODEL_TAG, REASON_TAG, INPUTS_TAG = "ml_assets/model", "ml_assets/reason", "ml_assets/inputs"
+MODEL_TAG, REASON_TAG = "ml_assets/model", "ml_assets/reason"
 
 
 def model_job(model: Model) -> Any:
