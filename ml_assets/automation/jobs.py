@@ -30,6 +30,12 @@ def run_request(
     return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
 
 
+def by_hand(model: Model, assets: Sequence[str], partitions: Sequence[str], reason: str) -> dg.RunRequest:
+    """One run that makes `assets` whether they are due or not, as a person may ask in the UI."""
+    tags = {MODEL_TAG: model.name, REASON_TAG: reason} | range_tags(model, partitions)
+    return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
+
+
 def range_tags(model: Model, partitions: Sequence[str] | None) -> dict[str, str]:
     """Tags that make one run cover a stretch of days."""
     if not model.daily or not partitions:
