@@ -28,6 +28,9 @@ class S3:
     def put(self, bucket: str, key: str, content: bytes) -> None:
         self._client().put_object(Bucket=bucket, Key=key, Body=content)
 
+    def delete(self, bucket: str, key: str) -> None:
+        self._client().delete_object(Bucket=bucket, Key=key)
+
     def create_bucket(self, bucket: str) -> None:
         self._client().create_bucket(Bucket=bucket)
 
