@@ -221,12 +221,12 @@ def test_what_will_fail_again_is_tried_once(api: Api, status: int) -> None:
     assert len(api.asked) == 1
 
 
-LATER = format_datetime(datetime(2020, 1, 1, tzinfo=UTC), usegmt=True)  # is over
+OVER = "Wed, 01 Jan 2020 00:00:00 GMT"
 FAULTS = {
     "408": (answer(408), "408 Request Timeout"),
     "429": (answer(429, Retry_After="0"), "429 Too Many Requests"),
     "500": (answer(500), "500 Internal Server Error"),
-    "503": (answer(503, Retry_After=LATER), "503 Service Unavailable"),
+    "503": (answer(503, Retry_After=OVER), "503 Service Unavailable"),
     "reset": (RESET, "does not answer in full: .*reset"),
     "truncated": (TRUNCATED, "does not answer in full: .*IncompleteRead"),
     "silent": (SILENT, "does not answer in full: .*timed out"),
@@ -260,6 +260,19 @@ def test_a_passing_fault_is_tried_again_and_logged(
     for line in lines:
         assert re.search(rf"demo: source: {proxy.url}/orders.* {reason}", line)
     assert [method for method, _ in proxy.asked] == ["HEAD", "GET", "GET", "GET"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["30", format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)], ids=["seconds", "date"]
+)
+def test_a_server_that_asks_to_be_left_alone_is_for_so_long_and_up_to_a_limit(
+    proxy: Proxy, api: Api, asked: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retries, "LONGEST_ASKED_WAIT", 0.2)
+    api.put("/orders", ROWS)
+    proxy.reset(answer(429, Retry_After=asked))
+    assert len(source(f"{proxy.url}/orders").batches()) == 1
+    assert "next in 0.2 s" in caplog.text
 
 
 def test_a_fault_that_stays_ends_after_all_tries_with_its_reason(proxy: Proxy) -> None:

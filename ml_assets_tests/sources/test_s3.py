@@ -149,3 +149,17 @@ def test_an_object_that_is_replaced_or_removed_after_it_was_listed_is_not_taken_
     server.delete("landing", "moving/1.parquet")
     with pytest.raises(SourceError, match=r"moving/1.parquet: NoSuchKey \(404\): it is gone; land it again"):
         source.read(after)
+
+
+def test_thousands_of_objects_are_listed_over_all_pages_in_name_order(server: S3, proxy: Proxy) -> None:
+    names = [f"{number // 100:02}/{number:05}.csv" for number in range(5_000)]
+    server.create_bucket("large")
+    server.put_many("large", {f"orders/{name}": name.encode() for name in reversed(names)})
+    source = orders(proxy, "large", "orders/**/*.csv")
+    proxy.reset(None, RESET)
+    before = source.batches()
+    assert [each.id for each in before] == names
+    assert len(proxy.asked) == 6  # five pages, of which the second was asked for again
+    server.put("large", f"orders/{names[4_321]}", b"changed")
+    after = source.batches()
+    assert [old.id for old, new in zip(before, after, strict=True) if old != new] == [names[4_321]]
