@@ -115,7 +115,9 @@ class FilesSource(SourceSpec):
     format: Literal["parquet", "csv", "jsonl"] | None = Field(None, description="Default: by the file's ending.")
     csv: Csv = Csv()
     queue: Text | None = Field(
-        None, description="URL of an SQS queue of S3 event notifications; saves listings while nothing arrives."
+        None,
+        description="URL of an SQS queue of S3 event notifications; saves listing while nothing arrives. Each model "
+        "and environment needs one of its own, because messages are deleted once read.",
     )
 
     @model_validator(mode="after")

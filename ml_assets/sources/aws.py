@@ -11,6 +11,10 @@ from ml_assets.sources.retries import TransientError, with_retries
 
 CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # seconds
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_ADVICE = {
+    "RequestTimeTooSkewed": "the clock of this machine is wrong; set it",
+    "ExpiredToken": "the credentials have expired; renew AWS_SESSION_TOKEN, or log in again",
+}
 _PASSING_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 _PASSING_CODES = frozenset(
     {
@@ -80,9 +84,9 @@ def _explained(where: str, error: Exception, advice: dict[str, str]) -> SourceEr
             # botocore takes an XML body that broke off for an error 500 without a code of its own
             told = "a body that is empty or broke off" if code == str(status) else code
             return TransientError(f"{where}: {told} ({status})", float(asked) if asked.isdecimal() else None)
-        refused = f"the credentials are refused: {_CREDENTIALS}" if status in (401, 403) else None
+        refused = f"the credentials are refused: {_CREDENTIALS}, or grant them access" if status in (401, 403) else None
         message = error.response.get("Error", {}).get("Message", "")
-        return SourceError(f"{where}: {code} ({status}): {advice.get(code) or refused or message}")
+        return SourceError(f"{where}: {code} ({status}): {(advice | _ADVICE).get(code) or refused or message}")
     if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
         return SourceError(f"{where}: {error}; {_CREDENTIALS}")
     if isinstance(error, exceptions.NoRegionError):

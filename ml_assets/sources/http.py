@@ -127,7 +127,9 @@ class HttpBatches:
         if tag and self._without_rows.get(name) == tag:
             return None
         one_page = self.spec.next is None and "next" not in head.links
-        if tag and one_page and (self._known(name, tag) or int(head.headers.get("Content-Length", 0)) > SMALL):
+        length = head.headers.get("Content-Length", "")
+        large = length.isdecimal() and int(length) > SMALL
+        if tag and one_page and (large or self._known(name, tag)):
             return Batch(name, tag)
         answer = download(self._web, self.spec, url, may_lack=may_lack)
         if answer is None:

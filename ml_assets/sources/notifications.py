@@ -66,6 +66,8 @@ class Notifications:
             return True
 
     def _receive(self) -> list[dict[str, Any]]:
+        """The next messages; none too if the answer broke off, which botocore hides: SQS hands these out again."""
+
         def ask() -> list[dict[str, Any]]:
             answer = self._client.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10, WaitTimeSeconds=WAIT)
             messages: list[dict[str, Any]] = answer.get("Messages", [])

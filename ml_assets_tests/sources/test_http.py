@@ -4,14 +4,19 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
+import pandera.polars as pa
 import polars as pl
 import pytest
 
 from ml_assets.access import Access
+from ml_assets.contract import Contract
 from ml_assets.errors import SourceError
+from ml_assets.lake import Lake
 from ml_assets.sources import Calendar, Source, http, open_source, retries, web
+from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.sources.json_rows import frame_of
 from ml_assets.spec import HttpSource
 from ml_assets_tests.api import Api, api_server
@@ -165,6 +170,33 @@ def test_a_tick_asks_for_the_last_days_only_and_sees_what_changed_in_them(api: A
     assert orders.changed()
 
 
+def test_an_api_fills_the_days_of_a_model(api: Api, tmp_path: Path) -> None:
+    class Rows(pa.DataFrameModel):
+        id: int = pa.Field(metadata={"role": "key"})
+        at: date = pa.Field(metadata={"role": ["key", "event_time"]})
+        km: float = pa.Field(metadata={"role": "request"})
+        late: bool = pa.Field(metadata={"role": "target"})
+
+    def row(day: int, km: Any) -> dict[str, Any]:
+        return {"id": day, "at": f"2025-01-0{day}", "km": km, "late": True, "tags": {"new": [day]}}
+
+    api.put("/2025-01-02", [row(2, 1), row(3, "2.5")])
+    api.put("/2025-01-04", [row(4, None)])
+    lake = Lake(tmp_path / "lake")
+    feed = Feed("demo", "raw_data", source(f"{api.url}/{{day}}", CALENDAR), Contract.read(Rows, "demo"), CALENDAR)
+    found = survey(feed, lake)
+    assert sorted(found.partitions) == ["2025-01-02", "2025-01-03", "2025-01-04"]
+    rows = read_partitions(feed, found, sorted(found.partitions))
+    assert rows["km"].to_list() == [1.0, 2.5, None]
+    assert rows["at"].to_list() == [date(2025, 1, day) for day in (2, 3, 4)]
+    assert rows["tags"][0] == '{"new": [2]}'
+    assert rows["_source"].unique().sort().to_list() == ["2025-01-02", "2025-01-04"]
+    before = found.fingerprint("2025-01-04")
+    assert survey(feed, lake).fingerprint("2025-01-04") == before
+    api.put("/2025-01-04", [row(4, 7)])
+    assert survey(feed, lake).fingerprint("2025-01-04") != before
+
+
 def test_csv_is_text_and_its_pages_have_a_header_each(api: Api) -> None:
     api.put("/orders", b"id,zone\n 1,a\n", Link='</orders?page=2>; rel="next"')
     api.put("/orders?page=2", b"id,zone\n2,\n", Link='</orders?page=3>; rel="next"')
@@ -194,6 +226,23 @@ def test_a_token_is_sent_with_every_request_and_never_told(api: Api, caplog: pyt
             source(f"{api.url}/orders", None, {"shop": f"{TOKEN}\nx: y"}, token="shop").batches()
     assert TOKEN not in caplog.text + str(caught.value) + repr(orders)
     assert len(api.asked) == 4  # listing and reading; one try for each refusal
+
+
+def test_neither_a_redirect_nor_netrc_comes_between_the_token_and_its_server(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password else")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    api.token = TOKEN
+    api.put("/orders", ROWS)
+    orders = source(f"{api.url}/orders", None, {"shop": TOKEN}, token="shop")
+    assert len(orders.batches()) == 1
+    with api_server() as other:
+        other.token = TOKEN  # which it should not be sent
+        other.put("/orders", ROWS)
+        api.put("/orders", b"", status=302, Location=f"{other.url}/orders")
+        with pytest.raises(SourceError, match="401"):
+            orders.batches()
 
 
 @pytest.mark.parametrize(
