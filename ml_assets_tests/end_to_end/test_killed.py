@@ -1,0 +1,59 @@
+"""A run that is killed at any moment is finished by the next one, and all tables end as if nothing had happened."""
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from ml_assets.automation.reports import unreported
+from ml_assets.automation.under_way import busy
+from ml_assets_tests.project import PROGRAMS, PROJECT_ROOT, SMALL_MODEL, Project, wait_until
+
+DAYS = 4
+TABLES = ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(make_project: Callable[..., Project]) -> dict[str, Any]:
+    project = make_project("undisturbed")
+    project.add_demo_model(**SMALL_MODEL)
+    project.land(DAYS)
+    project.materialize()
+    return project.contents()
+
+
+@pytest.mark.parametrize("table", ["raw_data", "rejected_rows", "features"])
+def test_a_run_that_is_killed_once_a_table_is_there_is_completed_by_the_next(
+    project: Project, undisturbed: dict[str, Any], table: str
+) -> None:
+    project.add_demo_model(**SMALL_MODEL)
+    project.land(DAYS)
+    process = subprocess.Popen(
+        [str(PROGRAMS / "ml-assets"), "replay", "late_deliveries"],
+        env=project.environment(),
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: project.lake.exists("late_deliveries", table), 120, f"{table} is written")
+    process.kill()
+    process.wait()
+    with project.active(), dg.DagsterInstance.get() as instance:
+        assert busy(instance, project.model()) is None, "a dead run holds up nothing"
+        assert {run.status for run in instance.get_runs()} <= {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
+    project.materialize()
+    assert project.contents() == undisturbed
+    for each in TABLES:
+        rows = project.lake.read("late_deliveries", each)
+        assert rows.height == sum(record.rows for record in project.latest().of(each).values())
+    raw = project.lake.read("late_deliveries", "raw_data")
+    assert not raw.select(pl.struct("_source", "_row").is_duplicated().any()).item(), "no row twice"
+    with project.active(), dg.DagsterInstance.get() as instance:
+        for event in unreported(instance, project.model(), project.lake):
+            instance.report_runless_asset_event(event)
+        for each in TABLES:
+            known = instance.get_materialized_partitions(dg.AssetKey(["late_deliveries", each]))
+            assert known == set(project.latest().of(each)), "Dagster knows every day that is there"
