@@ -6,12 +6,13 @@ speaks of all its current days, by the counts in their records, and names the da
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import dagster as dg
 import pandera.polars as pa
 
 from ml_assets.ml.validation import TABLE
-from ml_assets.records import Record
+from ml_assets.records import Problem, Record
 
 WHOLE_TABLE = "whole_table"
 
@@ -75,6 +76,31 @@ def check_results(
 
 
 CONSERVATION = "rows_are_conserved"
+ACCEPTANCE = "every_batch_is_accepted"
+
+
+def acceptance_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check that nothing that arrived is refused, unreadable or out of reach. The sensor evaluates it."""
+    return dg.AssetCheckSpec(ACCEPTANCE, asset=key, description="no batch is refused, unreadable or out of reach")
+
+
+def acceptance(problems: Mapping[str, Problem]) -> dict[str, Any]:
+    """Whether everything that arrived was taken; an error once it is a case for a person.
+
+    Returns:
+        Keyword arguments of the check's result or evaluation.
+    """
+    lasting = any(each.lasting for each in problems.values())
+    table = [
+        dg.TableRecord({"what": name, "reason": each.reason, "waits for": each.waits_for})
+        for name, each in sorted(problems.items())
+    ]
+    return {
+        "check_name": ACCEPTANCE,
+        "passed": not problems,
+        "severity": dg.AssetCheckSeverity.ERROR if lasting else dg.AssetCheckSeverity.WARN,
+        "metadata": {"problems": dg.MetadataValue.table(table[:100])} if table else {},
+    }
 
 
 def conservation_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:

@@ -85,6 +85,31 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("model")
+@click.option("--last", default=20, show_default=True, help="How many decisions.")
+def why(model: str, last: int) -> None:
+    """What was refreshed and retrained, what was not, and why; and what is due now."""
+    from ml_assets.materialize import model_of
+    from ml_assets.why import tell_why
+
+    settings = Settings.from_environment()
+    tell_why(settings, model_of(settings, model), last, click.echo)
+
+
+@cli.command()
+@click.argument("model")
+def replay(model: str) -> None:
+    """Clean rejected and refused rows anew, after the contract, the data or the limits were mended."""
+    from ml_assets.materialize import model_of, prepare_dagster_home
+    from ml_assets.materialize import replay as replay_rows
+
+    settings = Settings.from_environment()
+    prepare_dagster_home(settings)
+    before, after = replay_rows(settings, model_of(settings, model), click.echo)
+    click.echo(f"{model}: {before:,} rejected rows before, {after:,} now.")
+
+
+@cli.command()
 @click.option("--port", default=3000, show_default=True, help="Of the Dagster UI.")
 def ui(port: int) -> None:
     """Run the Dagster UI, the daemon with all sensors and schedules, and MLflow's UI, until Ctrl-C."""

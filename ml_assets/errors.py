@@ -17,6 +17,10 @@ class SourceError(MlAssetsError):
     """A source cannot be listed or read: it is missing, empty, damaged, or refuses the credentials."""
 
 
+class SourceUnavailableError(SourceError):
+    """A source did not answer, however often it was asked; it may again later."""
+
+
 class BatchRefusedError(MlAssetsError):
     """The rows of one partition break the contract as a whole, so that nothing of them is written."""
 

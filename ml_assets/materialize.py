@@ -9,11 +9,16 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.assets import DATA
+from ml_assets.automation.due import contiguous, due_data, due_training
+from ml_assets.automation.jobs import by_hand
 from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.component import TabularModel
+from ml_assets.errors import ModelDefinitionError
 from ml_assets.lake import Lake
+from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
+from ml_assets.records import read_latest
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 
@@ -33,6 +38,18 @@ def models_of(settings: Settings) -> dict[str, Model]:
     return {each.model.name: each.model for each in found}
 
 
+def model_of(settings: Settings, name: str) -> Model:
+    """One model by its name.
+
+    Raises:
+        ModelDefinitionError: naming those that there are.
+    """
+    models = models_of(settings)
+    if name not in models:
+        raise ModelDefinitionError(f"{settings.models} holds no model {name!r}; it has {', '.join(sorted(models))}")
+    return models[name]
+
+
 def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
     """Run what is due of a model: its data, then training, judgement and deployment if the data calls for them.
 
@@ -43,8 +60,41 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
         dagster.Failure: if a run fails, with its step's message.
     """
     lake = Lake(settings.lake)
-    runs = _execute(model, data_requests(model, due_data(model, lake)), tell)
-    return runs + _execute(model, training_requests(model, due_training(model, lake)), tell)
+    data = due_data(model, lake)
+    for problem in data.problems.values():
+        tell(f"  {problem}")
+    runs = _execute(model, data_requests(model, data), tell)
+    training = due_training(model, lake)
+    if training.assets:
+        note(lake, model.name, Decision("training", "asked for", training.reason, list(training.assets)))
+    return runs + _execute(model, training_requests(model, training), tell)
+
+
+def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tuple[int, int]:
+    """Clean anew what was rejected or refused: after the contract, the data or the limits were mended.
+
+    What is due is made first, which is all of it if something did change. What still has rejected or refused rows is
+    then made once more from what is there now. Doing it again changes nothing.
+
+    Returns:
+        Rejected rows before and after.
+
+    Raises:
+        dagster.Failure: if a run fails, with its step's message.
+    """
+    lake = Lake(settings.lake)
+    before = _rejected(lake, model)
+    _execute(model, data_requests(model, due_data(model, lake)), tell)
+    latest = read_latest(lake, model.name)
+    broken = {each for each, record in latest.of("rejected_rows").items() if record.rows}
+    broken |= {name.partition(" ")[2] for name in latest.problems()}
+    requests = [by_hand(model, DATA, days, "replay of rejected rows") for days in contiguous(broken)]
+    _execute(model, requests, tell)
+    return before, _rejected(lake, model)
+
+
+def _rejected(lake: Lake, model: Model) -> int:
+    return sum(record.rows for record in read_latest(lake, model.name).of("rejected_rows").values())
 
 
 def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], None]) -> list[str]:

@@ -8,14 +8,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import polars as pl
 
+from ml_assets.errors import MlAssetsError, SourceUnavailableError
 from ml_assets.lake import Lake
+from ml_assets.waits import MOST_ATTEMPTS, wait_after
 
 TABLE = "batches"
-REFUSED = "refused"  # stands for an asset in the record of a partition that could not be made
+_HELD = "held/"  # before an asset's name, in the record of a partition of it that could not be made
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,74 @@ _SCHEMA: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Basis:
+    """What a partition of an asset is made from, as it is now.
+
+    Attributes:
+        inputs: digest of everything that its value depends on.
+        terms: digest of everything that decides whether it is refused: the inputs, contract and limits.
+    """
+
+    inputs: str
+    terms: str
+
+
+class State(Enum):
+    """What the records say of one asset's partition, beside what it should be made from."""
+
+    FRESH = "made from what is there"
+    DUE = "to be made"
+    REFUSED = "refused, and nothing changed since"
+    WAITING = "failed, and to be tried again later"
+
+
+def held(asset: str, partition: str, terms: str, error: MlAssetsError, before: Record | None, run_id: str) -> Record:
+    """The record of a partition that could not be made.
+
+    What its data or its contract refused is not tried again on the same terms. What failed because a source did not
+    answer is, with growing waits.
+
+    Args:
+        terms: digest of everything that decided; another one is another attempt.
+        before: what is held already, if anything.
+    """
+    failed = isinstance(error, SourceUnavailableError)
+    earlier = before.details["failures"] if before is not None and before.inputs == terms else 0
+    details = {"reason": str(error), "failures": earlier + 1 if failed else 0}
+    return Record(_HELD + asset, partition, terms, "", 0, run_id, details=details)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that cannot be made, and what that waits for.
+
+    Attributes:
+        lasting: whether it is a case for a person; it may pass by itself otherwise.
+    """
+
+    reason: str
+    waits_for: str
+    lasting: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.reason}. {self.waits_for}"
+
+
+def problem_of(held: Record) -> Problem:
+    """What a held partition is, for people."""
+    if held.details["failures"]:
+        return failed(held.details["reason"], held.details["failures"], held.recorded_at)
+    return Problem(held.details["reason"], "It is asked for again when its data, contract or limits change")
+
+
+def failed(reason: str, failures: int, last: datetime) -> Problem:
+    """What did not answer `failures` times, `last` being the last."""
+    again = last + wait_after(failures)
+    said = f"It failed {failures} time(s); the next attempt is at {again:%H:%M:%S} UTC"
+    return Problem(reason, said, lasting=failures >= MOST_ATTEMPTS)
+
+
 class Latest:
     """The latest record of each asset and partition of one model."""
 
@@ -67,6 +138,33 @@ class Latest:
 
     def get(self, asset: str, partition: str) -> Record | None:
         return self._by_asset.get(asset, {}).get(partition)
+
+    def held(self, asset: str, partition: str) -> Record | None:
+        """Why a partition could not be made the last time that it failed."""
+        return self.get(_HELD + asset, partition)
+
+    def problems(self) -> dict[str, Problem]:
+        """Partitions that could not be made the last time, by asset and partition."""
+        problems = {}
+        for name, records in self._by_asset.items():
+            asset = name.removeprefix(_HELD)
+            for partition, held in records.items() if asset != name else ():
+                record = self.get(asset, partition)
+                if record is None or record.recorded_at < held.recorded_at:
+                    problems[f"{asset} {partition}"] = problem_of(held)
+        return problems
+
+    def state(self, asset: str, partition: str, basis: Basis, now: datetime | None = None) -> State:
+        """Whether a partition is to be made, if it would be made from `basis`."""
+        record, held = self.get(asset, partition), self.held(asset, partition)
+        if record is not None and record.inputs == basis.inputs:
+            return State.FRESH
+        if held is None or held.inputs != basis.terms:
+            return State.DUE
+        if not held.details["failures"]:
+            return State.REFUSED
+        again = held.recorded_at + wait_after(held.details["failures"])
+        return State.DUE if (now or datetime.now(UTC)) >= again else State.WAITING
 
 
 def append_records(lake: Lake, model: str, records: Sequence[Record]) -> None:

@@ -91,6 +91,7 @@ class SourceSpec(Spec):
 
     null_values: list[str] = Field([""], description="Texts that stand for a missing value.")
     limits: Limits = Limits()
+    list_every: Duration = Field("15m", description="Where a tick can do without a listing: it is made so often.")
 
     # What says where the rows are, or when they are good enough or asked for again; not how they are read.
     _NOT_READING: ClassVar[frozenset[str]] = frozenset(
@@ -114,9 +115,10 @@ class FilesSource(SourceSpec):
     format: Literal["parquet", "csv", "jsonl"] | None = Field(None, description="Default: by the file's ending.")
     csv: Csv = Csv()
     queue: Text | None = Field(
-        None, description="URL of an SQS queue of S3 event notifications; saves listing while nothing arrives."
+        None,
+        description="URL of an SQS queue of S3 event notifications; saves listing while nothing arrives. Each model "
+        "and environment needs one of its own, because messages are deleted once read.",
     )
-    list_every: Duration = Field("15m", description="With a queue: the prefix is listed anew at least so often.")
 
     @model_validator(mode="after")
     def _queue_belongs_to_s3(self) -> Self:

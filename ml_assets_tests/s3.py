@@ -4,10 +4,14 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import boto3
 import requests
 from moto.server import ThreadedMotoServer
+
+ACCOUNT = "123456789012"  # moto's
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,58 @@ class S3:
         }
 
     def put(self, bucket: str, key: str, content: bytes) -> None:
-        self._client().put_object(Bucket=bucket, Key=key, Body=content)
+        self._client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def delete(self, bucket: str, key: str) -> None:
+        self._client.delete_object(Bucket=bucket, Key=key)
 
     def create_bucket(self, bucket: str) -> None:
-        self._client().create_bucket(Bucket=bucket)
+        self._client.create_bucket(Bucket=bucket)
 
     def empty_and_delete(self, bucket: str) -> None:
-        client = self._client()
+        client = self._client
         for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
             client.delete_object(Bucket=bucket, Key=item["Key"])
         client.delete_bucket(Bucket=bucket)
 
-    def _client(self):  # type: ignore[no-untyped-def]
-        session = boto3.Session(self.key_id, self.secret, region_name="us-east-1")
-        return session.client("s3", endpoint_url=self.url)
+    def put_many(self, bucket: str, contents: dict[str, bytes]) -> None:
+        """Put objects past HTTP, which would take minutes for thousands."""
+        from moto.s3.models import s3_backends
+
+        backend = s3_backends[ACCOUNT]["aws"]
+        for key, content in contents.items():
+            backend.put_object(bucket, key, content, disable_notification=True)
+
+    def notify(self, bucket: str, queue: str, *, through_topic: bool = False) -> str:
+        """Have a bucket's events sent to a new queue, directly or through an SNS topic; the queue's URL."""
+        url: str = self._sqs.create_queue(QueueName=queue)["QueueUrl"]
+        arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue}"
+        events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+        configuration = {"QueueConfigurations": [{"QueueArn": arn, "Events": events}]}
+        if through_topic:
+            sns = self._session.client("sns", endpoint_url=self.url)
+            topic = sns.create_topic(Name=queue)["TopicArn"]
+            sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+            configuration = {"TopicConfigurations": [{"TopicArn": topic, "Events": events}]}
+        self._client.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+        return url
+
+    def send(self, queue: str, *bodies: str) -> None:
+        """Send messages to a queue."""
+        for body in bodies:
+            self._sqs.send_message(QueueUrl=queue, MessageBody=body)
+
+    @cached_property
+    def _client(self) -> Any:
+        return self._session.client("s3", endpoint_url=self.url)
+
+    @cached_property
+    def _sqs(self) -> Any:
+        return self._session.client("sqs", endpoint_url=self.url)
+
+    @cached_property
+    def _session(self) -> Any:
+        return boto3.Session(self.key_id, self.secret, region_name="us-east-1")
 
 
 @contextlib.contextmanager

@@ -4,24 +4,34 @@ raw = cleaned + rejected + duplicates, for every day, is a blocking check.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
+from ml_assets.lake import PARTITION
 from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.ml.limits import exceeded
 from ml_assets.ml.schemas import REJECTED
 from ml_assets.model import Model
-from ml_assets.records import read_latest
+from ml_assets.records import Basis, read_latest
 from ml_assets.resources import LakeResource
 
 
 def cleaned_inputs(model: Model, raw_content: str) -> str:
     """What a cleaned partition depends on."""
     return digest_of([raw_content, model.cleaning_digest])
+
+
+def cleaned_basis(model: Model, raw_content: str) -> Basis:
+    """What a cleaned partition depends on, and what may refuse it."""
+    inputs = cleaned_inputs(model, raw_content)
+    return Basis(inputs, digest_of([inputs, model.spec.source.limits.model_dump()]))
 
 
 def cleaned_data(model: Model) -> dg.AssetsDefinition:
@@ -35,6 +45,7 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         schema=contract.schema,
         code=model.cleaning_digest,
         partitioned=True,
+        skippable=True,
     )
     rejected = asset_spec(
         model,
@@ -45,6 +56,7 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         schema=REJECTED,
         code=model.cleaning_digest,
         partitioned=True,
+        skippable=True,
     )
     checks = [
         *check_specs(cleaned.key, contract.schema, blocking=True),
@@ -53,49 +65,51 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
     ]
 
     @dg.multi_asset(**execution(model, [cleaned, rejected], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
         before = read_latest(tables, model.name)
-        raw_records = before.of("raw_data")
+        raw_records, place = before.of("raw_data"), f"{model.name}/cleaned_data"
 
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             raw = tables.read(model.name, "raw_data", [each for each in partitions if each in raw_records])
             made: dict[str, Made | MlAssetsError] = {}
-            place = f"{model.name}/cleaned_data"
             done = clean(raw, contract, null_values=model.spec.source.null_values, hook=model.hook, place=place)
             for each in partitions:
                 if each not in raw_records:
                     made[each] = BatchRefusedError(f"raw_data has no such partition; materialise {model.name}/raw_data")
                     continue
                 rows = done.get(each) or Cleaned.empty(contract)
-                made[each] = rows if isinstance(rows, BatchRefusedError) else _slices(each, rows)
+                made[each] = rows if isinstance(rows, BatchRefusedError) else _judged(each, rows, raw)
             return made
 
+        def _judged(partition: str, done: Cleaned, raw: pl.DataFrame) -> Made | MlAssetsError:
+            rows = raw.filter(pl.col(PARTITION) == partition)
+            broken = exceeded(model.spec.source.limits, rows, done)
+            return BatchRefusedError(f"{place} {partition}: {broken}") if broken else _slices(partition, done)
+
         def _slices(partition: str, done: Cleaned) -> Made:
-            inputs = cleaned_inputs(model, raw_records[partition].content)
             details = {
                 "raw": raw_records[partition].rows,
                 "rejected": done.rejected.height,
                 "duplicates": done.duplicates,
             }
             return {
-                "cleaned_data": Slice(done.rows, inputs, details),
-                "rejected_rows": Slice(done.rejected, inputs),
+                "cleaned_data": Slice(done.rows, details),
+                "rejected_rows": Slice(done.rejected),
             }
 
-        rows = {each: record.rows for each, record in raw_records.items() if each in set(partitions_in(context))}
+        wanted = set(partitions_in(context))
+        rows = {each: record.rows for each, record in raw_records.items() if each in wanted}
+        bases = {each: cleaned_basis(model, raw_records[each].content) for each in rows}
         schemas = {"cleaned_data": contract.schema, "rejected_rows": REJECTED}
-        done = refresh(context, model, tables, schemas, rows, work)
-        yield dg.MaterializeResult(
-            **done.results["cleaned_data"],
-            check_results=[
+        done = refresh(context, model, tables, schemas, bases, rows, work)
+        yield from done.result(
+            cleaned.key,
+            [
                 *check_results(cleaned.key, contract.schema, done.failures("cleaned_data")),
                 conservation_result(cleaned.key, done.latest.of("cleaned_data")),
             ],
         )
-        yield dg.MaterializeResult(
-            **done.results["rejected_rows"],
-            check_results=list(check_results(rejected.key, REJECTED, done.failures("rejected_rows"))),
-        )
+        yield from done.result(rejected.key, check_results(rejected.key, REJECTED, done.failures("rejected_rows")))
 
     return step

@@ -1,6 +1,7 @@
 """`features`: the model's features of each cleaned row, with what identifies it. No outcome is among them."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -13,13 +14,19 @@ from ml_assets.errors import BatchRefusedError, MlAssetsError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.schemas import features_schema
 from ml_assets.model import Model
-from ml_assets.records import read_latest
+from ml_assets.records import Basis, read_latest
 from ml_assets.resources import LakeResource
 
 
 def features_inputs(model: Model, cleaned_content: str) -> str:
     """What a partition of the features depends on."""
     return digest_of([cleaned_content, model.features.digest])
+
+
+def features_basis(model: Model, cleaned_content: str) -> Basis:
+    """What a partition of the features depends on, which alone decides."""
+    inputs = features_inputs(model, cleaned_content)
+    return Basis(inputs, inputs)
 
 
 def features(model: Model) -> dg.AssetsDefinition:
@@ -39,12 +46,13 @@ def features(model: Model) -> dg.AssetsDefinition:
         schema=schema,
         code=model.features.digest,
         partitioned=True,
+        skippable=True,
     )
     checks = check_specs(spec.key, schema, blocking=True)
     identifying = [name for name in model.contract.carried if name not in model.features.names]
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
         cleaned_records = read_latest(tables, model.name).of("cleaned_data")
 
@@ -59,16 +67,15 @@ def features(model: Model) -> dg.AssetsDefinition:
                     continue
                 rows = cleaned.filter(pl.col(PARTITION) == each)
                 frame = pl.concat([rows.select(identifying), model.features.compute(rows)], how="horizontal")
-                inputs = features_inputs(model, cleaned_records[each].content)
-                made[each] = {"features": Slice(frame, inputs)}
+                made[each] = {"features": Slice(frame)}
             return made
 
-        rows = {each: record.rows for each, record in cleaned_records.items() if each in set(partitions_in(context))}
-        done = refresh(context, model, tables, {"features": schema}, rows, work)
-        result = done.results["features"]
-        result["metadata"]["dagster/column_lineage"] = lineage
-        yield dg.MaterializeResult(
-            **result, check_results=list(check_results(spec.key, schema, done.failures("features")))
-        )
+        wanted = set(partitions_in(context))
+        rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
+        bases = {each: features_basis(model, cleaned_records[each].content) for each in rows}
+        done = refresh(context, model, tables, {"features": schema}, bases, rows, work)
+        for result in done.results.values():
+            result["metadata"]["dagster/column_lineage"] = lineage
+        yield from done.result(spec.key, check_results(spec.key, schema, done.failures("features")))
 
     return step

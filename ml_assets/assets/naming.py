@@ -15,6 +15,8 @@ from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.model import Model
 
 PREVIEW_ROWS = 5
+# On runs that ml-assets asked for itself: digest of what they are to use. Such a run makes only what is due.
+INPUTS_TAG = "ml_assets/inputs"
 
 
 def key_of(model: Model, asset: str) -> dg.AssetKey:
@@ -44,6 +46,7 @@ def asset_spec(
     schema: pa.DataFrameSchema | None = None,
     code: str = "",
     partitioned: bool = False,
+    skippable: bool = False,
     metadata: Mapping[str, Any] | None = None,
 ) -> dg.AssetSpec:
     """The definition of one asset.
@@ -51,6 +54,7 @@ def asset_spec(
     Args:
         code: digest of what the asset's value is made with; shown in short as its code version.
         schema: pandera schema of its table, shown as its columns.
+        skippable: whether its step may find that there is nothing to do.
     """
     shown: dict[str, Any] = dict(metadata or {})
     if schema is not None:
@@ -66,6 +70,7 @@ def asset_spec(
         code_version=code[:12] or ml_assets.__version__,
         partitions_def=partitions_of(model) if partitioned else None,
         metadata=shown,
+        skippable=skippable,
         tags={"ml_assets/model": model.name},
     )
 

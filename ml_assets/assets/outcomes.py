@@ -5,6 +5,7 @@ Partitioned by arrival where outcomes come in files of their own, and like the r
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import pandera.polars as pa
@@ -17,10 +18,11 @@ from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.ml.limits import exceeded
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
-from ml_assets.records import read_latest
+from ml_assets.records import Basis, read_latest
 from ml_assets.resources import LakeResource
 from ml_assets.sources.feed import read_partitions, survey
 
@@ -30,6 +32,13 @@ REJECTED_TABLE = "rejected_outcomes"  # the quarantine of outcomes that arrive i
 def outcomes_inputs(model: Model, *, fingerprint: str | None = None, cleaned_content: str | None = None) -> str:
     """What a partition of the outcomes depends on: its batches, or the cleaned rows that they came with."""
     return digest_of([fingerprint, cleaned_content, model.outcomes_digest])
+
+
+def outcomes_basis(model: Model, *, fingerprint: str | None = None, cleaned_content: str | None = None) -> Basis:
+    """What a partition of the outcomes depends on, and what may refuse it."""
+    inputs = outcomes_inputs(model, fingerprint=fingerprint, cleaned_content=cleaned_content)
+    limits = model.spec.outcomes.limits.model_dump() if model.spec.outcomes else None
+    return Basis(inputs, digest_of([inputs, limits]))
 
 
 def outcomes(model: Model) -> dg.AssetsDefinition:
@@ -45,6 +54,7 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
         schema=schema,
         code=model.outcomes_digest,
         partitioned=True,
+        skippable=True,
         metadata={"source": model.spec.outcomes.where} if model.spec.outcomes else None,
     )
     checks = check_specs(spec.key, schema, blocking=True)
@@ -53,12 +63,12 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
     make = _arriving if arrives else _same_row
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         done = make(context, model, lake.open(), schema)
         results = list(check_results(spec.key, schema, done.failures("outcomes")))
         if arrives:
             results.append(conservation_result(spec.key, done.latest.of("outcomes")))
-        yield dg.MaterializeResult(**done.results["outcomes"], check_results=results)
+        yield from done.result(spec.key, results)
 
     return step
 
@@ -69,7 +79,7 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
     assert feed is not None
     assert feed.calendar is not None
     assert model.spec.outcomes is not None
-    time, null_values = feed.calendar.time, model.spec.outcomes.null_values
+    time, null_values, limits = feed.calendar.time, model.spec.outcomes.null_values, model.spec.outcomes.limits
     found = survey(feed, tables)
     for batch, reason in found.unreadable.items():
         context.log.error(f"{batch.id}: {reason}")
@@ -90,17 +100,21 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
                 made[each] = done
                 continue
             done = done or Cleaned.empty(feed.contract)
+            if broken := exceeded(limits, rows, done, found.sizes()):
+                made[each] = BatchRefusedError(f"{model.name}/outcomes {each}: {broken}")
+                continue
             quarantine = done.rejected.with_columns(pl.lit(each).alias(PARTITION))
             tables.replace(model.name, REJECTED_TABLE, quarantine, [each])
             known = pl.col(time).cast(pl.Datetime("us", "UTC")).alias(KNOWN_AT)
             frame = done.rows.with_columns(known).select(list(schema.columns))
             counts = {"raw": rows.height, "rejected": done.rejected.height, "duplicates": done.duplicates}
-            inputs = outcomes_inputs(model, fingerprint=found.fingerprint(each))
-            made[each] = {"outcomes": Slice(frame, inputs, counts)}
+            made[each] = {"outcomes": Slice(frame, counts)}
         return made
 
-    rows = {each: found.rows(each) for each in partitions_in(context)}
-    return refresh(context, model, tables, {"outcomes": schema}, rows, work)
+    wanted = partitions_in(context)
+    rows = {each: found.rows(each) for each in wanted}
+    bases = {each: outcomes_basis(model, fingerprint=found.fingerprint(each)) for each in wanted}
+    return refresh(context, model, tables, {"outcomes": schema}, bases, rows, work, blocked=found.blocked)
 
 
 def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
@@ -118,12 +132,13 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
                 continue
             rows = cleaned.filter(pl.col(PARTITION) == each)
             frame = rows.with_columns(_known_at(model).alias(KNOWN_AT)).select(list(schema.columns))
-            inputs = outcomes_inputs(model, cleaned_content=cleaned_records[each].content)
-            made[each] = {"outcomes": Slice(frame, inputs)}
+            made[each] = {"outcomes": Slice(frame)}
         return made
 
-    rows = {each: record.rows for each, record in cleaned_records.items() if each in set(partitions_in(context))}
-    return refresh(context, model, tables, {"outcomes": schema}, rows, work)
+    wanted = set(partitions_in(context))
+    rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
+    bases = {each: outcomes_basis(model, cleaned_content=cleaned_records[each].content) for each in rows}
+    return refresh(context, model, tables, {"outcomes": schema}, bases, rows, work)
 
 
 def _known_at(model: Model) -> pl.Expr:

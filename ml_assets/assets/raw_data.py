@@ -2,22 +2,32 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
+from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import Made, Slice, refresh
-from ml_assets.checks import check_results, check_specs
+from ml_assets.checks import acceptance, acceptance_spec, check_results, check_specs
+from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.cleaning import Cleaned, clean
-from ml_assets.ml.validation import TABLE
+from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
+from ml_assets.records import Basis, Problem
 from ml_assets.resources import LakeResource
 from ml_assets.sources.feed import read_partitions, survey
 
 INGESTED_AT = "_ingested_at"
+
+
+def raw_basis(model: Model, fingerprint: str) -> Basis:
+    """What a partition of the raw rows depends on, and what may refuse it."""
+    return Basis(
+        fingerprint, digest_of([fingerprint, model.rows_contract.digest, model.spec.source.limits.model_dump()])
+    )
 
 
 def raw_data(model: Model) -> dg.AssetsDefinition:
@@ -29,13 +39,14 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         kinds=["polars", "deltalake"],
         schema=contract.schema,
         partitioned=True,
+        skippable=True,
         metadata={"source": model.spec.source.where},
     )
     # Rows that break the contract are expected here: they go to rejected_rows, and the checks only warn.
-    checks = check_specs(spec.key, contract.schema, blocking=False)
+    checks = [*check_specs(spec.key, contract.schema, blocking=False), acceptance_spec(spec.key)]
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[dg.MaterializeResult]:
+    def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
         found = survey(model.rows_feed, tables)
         if not model.daily and not found.partitions:
@@ -43,11 +54,13 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         for batch, reason in found.unreadable.items():
             context.log.error(f"{batch.id}: {reason}")
 
+        sizes = found.sizes()
+
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             blocked = {each: SourceError(found.blocked[each]) for each in partitions if each in found.blocked}
             readable = [each for each in partitions if each not in blocked]
             made: dict[str, Made | MlAssetsError] = dict(blocked)
-            for each, rows in _read(readable).items():
+            for each, rows in (_read(readable) if readable else {}).items():
                 made[each] = rows if isinstance(rows, MlAssetsError) else {"raw_data": rows}
             return made
 
@@ -65,23 +78,33 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
             stamped = rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT))
             return {each: _slice(each, stamped, judged.get(each)) for each in partitions}
 
-        def _slice(partition: str, rows: pl.DataFrame, judged: Cleaned | BatchRefusedError | None) -> Slice:
-            batches = {each.id: each.fingerprint for each in found.partitions.get(partition, {})}
-            # A day that breaks a check as a whole is kept raw, and refused when it is to be cleaned.
-            failures = judged.failures if isinstance(judged, Cleaned) else {TABLE: 1} if judged else {}
+        def _slice(
+            partition: str, rows: pl.DataFrame, judged: Cleaned | BatchRefusedError | None
+        ) -> Slice | MlAssetsError:
+            if isinstance(judged, BatchRefusedError):
+                return judged
+            frame = rows.filter(pl.col(PARTITION) == partition).drop(PARTITION)
+            if judged is not None:
+                broken = exceeded(model.spec.source.limits, frame, judged, sizes)
+                if broken:
+                    return BatchRefusedError(f"{model.name}/raw_data {partition}: {broken}")
             return Slice(
-                frame=rows.filter(pl.col(PARTITION) == partition).drop(PARTITION),
-                inputs=found.fingerprint(partition),
-                details={"batches": batches},
-                failures=failures,
+                frame=frame,
+                details={"batches": {each.id: each.fingerprint for each in found.partitions.get(partition, {})}},
+                failures=judged.failures if judged is not None else {},
                 volatile=(INGESTED_AT,),
             )
 
-        rows = {each: found.rows(each) for each in partitions_in(context)}
-        done = refresh(context, model, tables, {"raw_data": None}, rows, work)
-        results = check_results(
-            key_of(model, "raw_data"), contract.schema, done.failures("raw_data"), severity=dg.AssetCheckSeverity.WARN
-        )
-        yield dg.MaterializeResult(**done.results["raw_data"], check_results=list(results))
+        wanted = partitions_in(context)
+        rows = {each: found.rows(each) for each in wanted}
+        bases = {each: raw_basis(model, found.fingerprint(each)) for each in wanted}
+        done = refresh(context, model, tables, {"raw_data": None}, bases, rows, work, blocked=found.blocked)
+        failures = done.failures("raw_data")
+        unreadable = {each.id: Problem(reason, "Land it again") for each, reason in found.unreadable.items()}
+        results = [
+            *check_results(spec.key, contract.schema, failures, severity=dg.AssetCheckSeverity.WARN),
+            dg.AssetCheckResult(asset_key=spec.key, **acceptance(done.latest.problems() | unreadable)),
+        ]
+        yield from done.result(spec.key, results)
 
     return step

@@ -1,6 +1,6 @@
 """How a partitioned asset is made: some days a commit, every good day finished, bad days named at the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,13 +8,13 @@ import dagster as dg
 import pandera.polars as pa
 import polars as pl
 
-from ml_assets.assets.naming import key_of, partitions_in, preview
+from ml_assets.assets.naming import INPUTS_TAG, key_of, partitions_in, preview
 from ml_assets.digests import digest_of, digest_of_frame
 from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
-from ml_assets.records import REFUSED, Latest, Record, append_records, read_latest
+from ml_assets.records import Basis, Latest, Record, State, append_records, held, read_latest
 from ml_assets.sources.feed import chunks
 
 
@@ -24,13 +24,11 @@ class Slice:
 
     Attributes:
         frame: the rows, without `_partition`.
-        inputs: digest of everything that the rows depend on.
         failures: rows that break a check by column, where the table's own schema is not what is asked.
         volatile: columns that are no content, such as when a row was ingested.
     """
 
     frame: pl.DataFrame
-    inputs: str
     details: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     volatile: tuple[str, ...] = ()
@@ -42,10 +40,20 @@ Work = Callable[[list[str]], Mapping[str, Made | MlAssetsError]]
 
 @dataclass(frozen=True)
 class Refreshed:
-    """The outcome of a step: one value per asset, and what the records say afterwards."""
+    """The outcome of a step: one value per asset that was made, and what the records say afterwards."""
 
     latest: Latest
     results: dict[str, dict[str, Any]]
+
+    def result(
+        self, key: dg.AssetKey, checks: Iterable[dg.AssetCheckResult]
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        """What the step yields for an asset: its checks, and the asset itself if any partition of it was made."""
+        asset = key.path[-1]
+        if asset in self.results:
+            yield dg.MaterializeResult(**self.results[asset], check_results=list(checks))
+        else:
+            yield from checks
 
     def failures(self, asset: str) -> dict[str, dict[str, int]]:
         """For each current partition of the asset its failing rows by column."""
@@ -57,53 +65,72 @@ def refresh(
     model: Model,
     lake: Lake,
     schemas: Mapping[str, pa.DataFrameSchema | None],
+    bases: Mapping[str, Basis],
     rows: Mapping[str, int],
     work: Work,
+    *,
+    blocked: Collection[str] = (),
 ) -> Refreshed:
     """Make the step's partitions: a chunk of them is made, written and recorded before the next begins.
 
-    A partition that cannot be made (`work` gives an error for it) keeps what it held. The others are finished and
-    reported, and the step fails at the end with every reason.
+    A run that a sensor, the schedule or `ml-assets` asked for makes those partitions that are due and leaves the
+    others alone; a run that a person asked for makes all of them. A partition whose content stays the same is recorded
+    and not written. A partition that cannot be made (`work` gives an error for it) keeps what it held. The others are
+    finished and reported, and the step fails at the end with every reason.
 
     Args:
         schemas: the step's assets, each with the schema that its rows are counted against; None leaves that to `work`.
+        bases: what each partition is made from, where that is known.
         rows: expected rows by partition, which bounds how many partitions are in memory at once.
         work: makes some partitions.
+        blocked: partitions that are made only if a person asks for it.
 
     Raises:
         dagster.Failure: naming each partition that could not be made.
     """
-    wanted = partitions_in(context)
+    wanted, before = partitions_in(context), read_latest(lake, model.name)
+    if INPUTS_TAG in context.run.tags:
+        wanted = [
+            each
+            for each in wanted
+            if each not in blocked
+            and each in bases
+            and any(before.state(asset, each, bases[each]) is State.DUE for asset in schemas)
+        ]
+    main = next(iter(schemas))
     done: dict[str, dict[str, Record]] = {asset: {} for asset in schemas}
     refused: dict[str, str] = {}
     samples: dict[str, pl.DataFrame] = {}
     for chunk in chunks(wanted, rows):
         made: dict[str, Made] = {}
+        records: list[Record] = []
         for partition, outcome in work(chunk).items():
             if isinstance(outcome, MlAssetsError):
                 refused[partition] = str(outcome)
+                terms = bases[partition].terms if partition in bases else ""
+                records.append(held(main, partition, terms, outcome, before.held(main, partition), context.run_id))
             else:
                 made[partition] = outcome
-        records = [
-            Record(REFUSED, each, "", "", 0, context.run_id, details={"reason": refused[each]})
-            for each in chunk
-            if each in refused
-        ]
-        if not made:
-            append_records(lake, model.name, records)
-            continue
-        for asset, schema in schemas.items():
-            frame = pl.concat(
-                [each[asset].frame.with_columns(pl.lit(name).alias(PARTITION)) for name, each in made.items()],
-                how="diagonal_relaxed",
-            )
-            version = lake.replace(model.name, asset, frame, list(made), exact=schema is not None)
+        for asset, schema in schemas.items() if made else ():
+            slices = {partition: each[asset] for partition, each in made.items()}
+            frame = _table(slices)
+            contents = {each: digest_of_frame(part.frame.drop(part.volatile)) for each, part in slices.items()}
+            versions = _write(lake, model, asset, frame, contents, before, exact=schema is not None)
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
             counted = count_failures(schema, frame) if schema is not None else {}
-            for partition, each in made.items():
-                failures = each[asset].failures if schema is None else counted.get(partition, {})
-                record = _record(asset, partition, each[asset], failures, context.run_id, version)
+            for partition, each in slices.items():
+                failures = each.failures if schema is None else counted.get(partition, {})
+                record = Record(
+                    asset=asset,
+                    partition=partition,
+                    inputs=bases[partition].inputs,
+                    content=contents[partition],
+                    rows=each.frame.height,
+                    run_id=context.run_id,
+                    version=versions[partition],
+                    details=each.details | {"failures": failures},
+                )
                 records.append(record)
                 done[asset][partition] = record
         append_records(lake, model.name, records)
@@ -117,17 +144,34 @@ def refresh(
     return Refreshed(latest, results)
 
 
-def _record(asset: str, partition: str, made: Slice, failures: dict[str, int], run_id: str, version: int) -> Record:
-    return Record(
-        asset=asset,
-        partition=partition,
-        inputs=made.inputs,
-        content=digest_of_frame(made.frame.drop(made.volatile)),
-        rows=made.frame.height,
-        run_id=run_id,
-        version=version,
-        details=made.details | {"failures": failures},
-    )
+def _table(slices: Mapping[str, Slice]) -> pl.DataFrame:
+    frames = [each.frame.with_columns(pl.lit(name).alias(PARTITION)) for name, each in slices.items()]
+    return pl.concat(frames, how="diagonal_relaxed")
+
+
+def _write(
+    lake: Lake,
+    model: Model,
+    asset: str,
+    frame: pl.DataFrame,
+    contents: Mapping[str, str],
+    before: Latest,
+    *,
+    exact: bool,
+) -> dict[str, int]:
+    """Write the partitions whose content is another one than before, in one commit; the version that holds each."""
+    records = {each: before.get(asset, each) for each in contents}
+    versions = {
+        each: record.version
+        for each, record in records.items()
+        if record is not None and record.content == contents[each] and lake.exists(model.name, asset)
+    }
+    changed = [each for each in contents if each not in versions]
+    if changed:
+        rows = frame if not versions else frame.filter(pl.col(PARTITION).is_in(changed))
+        version = lake.replace(model.name, asset, rows, changed, exact=exact)
+        versions |= dict.fromkeys(changed, version)
+    return versions
 
 
 def _result(

@@ -1,13 +1,23 @@
 """The sensor `<model>_arrivals`: a landed, changed or removed batch refreshes exactly the days that it touches."""
 
+import json
+
 import dagster as dg
 
-from ml_assets.automation.attempts import busy, must_wait
-from ml_assets.automation.due import due_data
-from ml_assets.automation.jobs import INPUTS_TAG
+from ml_assets.assets.naming import INPUTS_TAG, key_of
+from ml_assets.automation.attempts import must_wait
+from ml_assets.automation.due import DueData, due_data
+from ml_assets.automation.reports import unreported
 from ml_assets.automation.requests import data_requests
+from ml_assets.automation.under_way import busy
+from ml_assets.checks import acceptance
+from ml_assets.digests import digest_of
+from ml_assets.lake import Lake
+from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
+from ml_assets.records import TABLE, Problem, failed
 from ml_assets.resources import LakeResource
+from ml_assets.sources.listing import ListingFailedError
 
 
 def arrivals_sensor(model: Model) -> dg.SensorDefinition:
@@ -21,9 +31,8 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
     def arrivals(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
         if reason := busy(context.instance, model):
             return dg.SensorResult(skip_reason=reason)
-        due = due_data(model, lake.open())
-        for problem in due.problems:
-            context.log.error(problem)
+        tables = lake.open()
+        due = _due(model, tables)
         requests, waiting = [], []
         for request in data_requests(model, due):
             wait = must_wait(context.instance, model, request.tags[INPUTS_TAG])
@@ -32,7 +41,46 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
             else:
                 waiting.append(wait)
         if requests:
-            return dg.SensorResult(run_requests=requests)
-        return dg.SensorResult(skip_reason="; ".join([*waiting, *due.problems]) or "nothing new")
+            asked = [stretch for stretch in due.stretches() if not must_wait(context.instance, model, stretch.digest)]
+            reason = "; ".join(sorted({each.reason for each in asked}))
+            assets = sorted({asset for each in asked for asset in each.assets})
+            partitions = sum(len(each.partitions) for each in asked)
+            note(tables, model.name, Decision("data", "asked for", reason, assets, partitions))
+        skip = None if requests else "; ".join([*waiting, *map(str, due.problems.values())]) or "nothing new"
+        cursor, events = _reports(context, model, tables, due)
+        return dg.SensorResult(run_requests=requests, skip_reason=skip, cursor=cursor, asset_events=events)
 
     return arrivals
+
+
+def _due(model: Model, lake: Lake) -> DueData:
+    """What is due. A source that cannot be listed is a problem and no error: the tick has more to do."""
+    try:
+        due = due_data(model, lake, certain=False)
+        return due_data(model, lake) if due.needs else due
+    except ListingFailedError as error:
+        return DueData(problems={"source": failed(str(error), error.failures, error.at)})
+
+
+def _reports(
+    context: dg.SensorEvaluationContext, model: Model, lake: Lake, due: DueData
+) -> tuple[str, list[dg.AssetMaterialization | dg.AssetCheckEvaluation]]:
+    """What Dagster has to be told: problems, if they are others than before, and days that it does not know of.
+
+    The cursor only saves work: without it everything is told once more.
+    """
+    said = json.loads(context.cursor or "{}")
+    problems = digest_of(sorted([name, each.reason, each.lasting] for name, each in due.problems.items()))
+    records = lake.version(model.name, TABLE)
+    events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
+    if said.get("problems") != problems:
+        events.append(dg.AssetCheckEvaluation(asset_key=key_of(model, "raw_data"), **acceptance(due.problems)))
+        _note_problems(lake, model, due.problems)
+    if said.get("records") != records:
+        events.extend(unreported(context.instance, model, lake))
+    return json.dumps({"problems": problems, "records": records}), events
+
+
+def _note_problems(lake: Lake, model: Model, problems: dict[str, Problem]) -> None:
+    if problems:
+        note(lake, model.name, Decision("data", "waits", "; ".join(map(str, problems.values()))))

@@ -8,106 +8,144 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from ml_assets.assets.cleaned_data import cleaned_inputs
+from ml_assets.assets import DATA
+from ml_assets.assets.cleaned_data import cleaned_basis
 from ml_assets.assets.endpoint import endpoint_inputs
-from ml_assets.assets.features import features_inputs
+from ml_assets.assets.features import features_basis
 from ml_assets.assets.metrics import metrics_inputs
-from ml_assets.assets.outcomes import outcomes_inputs
+from ml_assets.assets.outcomes import outcomes_basis
+from ml_assets.assets.raw_data import raw_basis
 from ml_assets.assets.trained_model import training_inputs
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
-from ml_assets.records import REFUSED, Latest, Record, read_latest
+from ml_assets.records import Basis, Latest, Problem, Record, State, problem_of, read_latest
 from ml_assets.sources.feed import Survey, survey
 
 
 @dataclass(frozen=True)
+class Need:
+    """Why a partition is due, and which of its assets."""
+
+    assets: frozenset[str]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Contiguous due partitions, which one run makes; each step of it makes those of its own that are due."""
+
+    partitions: list[str]
+    assets: list[str]
+    reason: str
+    digest: str
+
+
+@dataclass
 class DueData:
     """Partitions whose data assets do not hold what they should.
 
     Attributes:
-        reasons: for each due partition why.
-        expected: digest of what each due partition will use; two attempts with the same digest are the same attempt.
-        problems: batches that cannot be read, and days that wait for them.
-        refused: due partitions whose last attempt failed for a reason of their own.
+        needs: for each due partition what is to be made.
+        terms: digest of what decides about each due partition; two attempts on the same terms are the same attempt.
+        problems: what cannot be made, by batch, or by asset and partition.
     """
 
-    reasons: dict[str, str] = field(default_factory=dict)
-    expected: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    refused: set[str] = field(default_factory=set)
+    needs: dict[str, Need] = field(default_factory=dict)
+    terms: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
 
-    def stretches(self) -> list[list[str]]:
-        """Due partitions as contiguous stretches, each of which can be one run.
+    def stretches(self) -> list[Stretch]:
+        """Due partitions as contiguous stretches."""
+        return [self._stretch(days) for days in contiguous(self.needs)]
 
-        A partition that was refused is tried alone, after the others, so that it holds up no good one.
-        """
-        good = [each for each in self.reasons if each not in self.refused]
-        return contiguous(good) + [[each] for each in sorted(self.refused)]
-
-    def digest(self, stretch: Iterable[str]) -> str:
-        return digest_of([[each, self.expected[each]] for each in stretch])
+    def _stretch(self, days: list[str]) -> Stretch:
+        needs = [self.needs[each] for each in days]
+        assets = [each for each in DATA if any(each in need.assets for need in needs)]
+        reason = "; ".join(sorted({need.reason for need in needs}))
+        return Stretch(days, assets, reason, digest_of([[each, self.terms[each]] for each in days]))
 
 
-def due_data(model: Model, lake: Lake) -> DueData:
-    """Compare the sources with the records, level by level."""
+def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | None = None) -> DueData:
+    """Compare the sources with the records, level by level.
+
+    Args:
+        certain: ask the sources for all that is there. Otherwise their last listings will do, while they say that
+            nothing changed; whoever starts work asks again for certainty.
+
+    Raises:
+        SourceError: if a source cannot be listed.
+    """
     latest = read_latest(lake, model.name)
-    rows = survey(model.rows_feed, lake)
-    arriving = survey(model.outcomes_feed, lake) if model.outcomes_feed else None
+    rows = survey(model.rows_feed, lake, certain=certain)
+    arriving = survey(model.outcomes_feed, lake, certain=certain) if model.outcomes_feed else None
     due = DueData()
-    for found in (rows, arriving):
-        if found is not None:
-            due.problems.extend(f"{reason}" for reason in found.unreadable.values())
     partitions = set(rows.partitions) | set(latest.of("raw_data"))
     if arriving is not None:
         partitions |= set(arriving.partitions) | set(latest.of("outcomes"))
+    for found in (rows, arriving):
+        for batch, reason in found.unreadable.items() if found else ():
+            due.problems[batch.id] = Problem(reason, "The days that it touched before keep what they hold")
     for each in sorted(partitions):
-        if each in rows.blocked or (arriving is not None and each in arriving.blocked):
-            continue
-        if reason := _reason(model, latest, rows, arriving, each):
-            due.reasons[each] = reason
-            if _was_refused(latest, each):
-                due.refused.add(each)
-            fingerprints = [rows.fingerprint(each), arriving.fingerprint(each) if arriving is not None else None]
-            due.expected[each] = digest_of(
-                [fingerprints, model.cleaning_digest, model.outcomes_digest, model.features.digest]
-            )
+        _Levels(model, latest, due, each, now or datetime.now(UTC)).look(rows, arriving)
     return due
 
 
-def _reason(model: Model, latest: Latest, rows: Survey, arriving: Survey | None, partition: str) -> str | None:
-    """Why a partition is due; None if each of its assets was made from what is there now."""
-    raw = latest.get("raw_data", partition)
-    if raw is None:
-        return "new"
-    if raw.inputs != rows.fingerprint(partition):
-        return "its batches changed"
-    cleaned = latest.get("cleaned_data", partition)
-    inputs = cleaned_inputs(model, raw.content)
-    if cleaned is None or cleaned.inputs != inputs or not _made(latest, "rejected_rows", partition, inputs):
-        return "cleaned_data was not made from this raw_data and contract"
-    if not _made(latest, "features", partition, features_inputs(model, cleaned.content)):
-        return "features were not made from this cleaned_data and these expressions"
-    expected = (
-        outcomes_inputs(model, cleaned_content=cleaned.content)
-        if arriving is None
-        else outcomes_inputs(model, fingerprint=arriving.fingerprint(partition))
-    )
-    if not _made(latest, "outcomes", partition, expected):
-        return "its outcomes changed"
-    return None
+@dataclass
+class _Levels:
+    """The data assets of one partition, from the first to the last."""
 
+    model: Model
+    latest: Latest
+    due: DueData
+    partition: str
+    now: datetime
+    terms: list[str] = field(default_factory=list)
 
-def _was_refused(latest: Latest, partition: str) -> bool:
-    """Whether the partition was refused after the last time that all its assets could be made."""
-    refused, features = latest.get(REFUSED, partition), latest.get("features", partition)
-    return refused is not None and (features is None or features.recorded_at < refused.recorded_at)
+    def look(self, rows: Survey, arriving: Survey | None) -> None:
+        found = self._rows(rows, own_outcomes=arriving is None)
+        if arriving is not None and self.partition not in arriving.blocked:
+            basis = outcomes_basis(self.model, fingerprint=arriving.fingerprint(self.partition))
+            if self._is_due("outcomes", basis):
+                found = found or Need(frozenset(["outcomes"]), "its outcomes changed")
+                found = Need(found.assets | {"outcomes"}, found.reason)
+        if found is not None:
+            self.due.needs[self.partition] = found
+            self.due.terms[self.partition] = digest_of(self.terms)
 
+    def _rows(self, rows: Survey, *, own_outcomes: bool) -> Need | None:
+        """What is due of the assets that hang on the raw rows."""
+        model, partition = self.model, self.partition
+        downstream = ["cleaned_data", "rejected_rows", "features", *(["outcomes"] if own_outcomes else [])]
+        raw = self.latest.get("raw_data", partition)
+        basis = raw_basis(model, rows.fingerprint(partition))
+        if partition not in rows.blocked and self._is_due("raw_data", basis):
+            return Need(frozenset(["raw_data", *downstream]), "its batches changed" if raw else "new")
+        if raw is None:
+            return None
+        cleaned = self.latest.get("cleaned_data", partition)
+        basis = cleaned_basis(model, raw.content)
+        rejected = self.latest.state("rejected_rows", partition, basis)
+        half = cleaned is not None and cleaned.inputs == basis.inputs and rejected is not State.FRESH
+        if self._is_due("cleaned_data", basis) or half:
+            return Need(frozenset(downstream), "cleaned_data was not made from this raw_data and contract")
+        if cleaned is None:
+            return None
+        needs: dict[str, str] = {}
+        if self._is_due("features", features_basis(model, cleaned.content)):
+            needs["features"] = "features were not made from this cleaned_data and these expressions"
+        if own_outcomes and self._is_due("outcomes", outcomes_basis(model, cleaned_content=cleaned.content)):
+            needs["outcomes"] = "its outcomes changed"
+        return Need(frozenset(needs), next(iter(needs.values()))) if needs else None
 
-def _made(latest: Latest, asset: str, partition: str, inputs: str) -> bool:
-    record = latest.get(asset, partition)
-    return record is not None and record.inputs == inputs
+    def _is_due(self, asset: str, basis: Basis) -> bool:
+        state = self.latest.state(asset, self.partition, basis, self.now)
+        held = self.latest.held(asset, self.partition)
+        if state in (State.REFUSED, State.WAITING) and held is not None:
+            self.due.problems[f"{asset} {self.partition}"] = problem_of(held)
+        self.terms.append(basis.terms)
+        return state is State.DUE
 
 
 @dataclass(frozen=True)
@@ -116,11 +154,13 @@ class DueTraining:
 
     Attributes:
         digest: of what they would use; two attempts with the same digest are the same attempt.
+        wanted: whether something did change and a guard holds it back.
     """
 
     assets: tuple[str, ...]
     reason: str
     digest: str = ""
+    wanted: bool = False
 
 
 def due_training(
@@ -168,7 +208,9 @@ def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
     """The first training waits until there can be enough labelled rows."""
     known = min(sum(each.rows for each in latest.of(asset).values()) for asset in ("features", "outcomes"))
     if known < model.spec.training.min_rows:
-        return DueTraining((), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}")
+        return DueTraining(
+            (), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}", wanted=True
+        )
     return DueTraining(_ALL, "first training", inputs)
 
 
@@ -187,7 +229,9 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
     retrain = model.spec.retrain
     if rows < retrain.min_new_rows:
         return DueTraining(
-            (), f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}"
+            (),
+            f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}",
+            wanted=rows > 0,
         )
     ready = trained.recorded_at + parse_duration(retrain.cooldown)
     if now < ready:
@@ -195,6 +239,7 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
             (),
             f"the last training was at {trained.recorded_at:%Y-%m-%d %H:%M} UTC; "
             f"retrain.cooldown is {retrain.cooldown}",
+            wanted=True,
         )
     return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
 

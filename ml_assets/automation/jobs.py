@@ -5,11 +5,11 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.assets.naming import key_of
+from ml_assets.assets.naming import INPUTS_TAG, key_of
 from ml_assets.model import Model
 
 RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-MODEL_TAG, REASON_TAG, INPUTS_TAG = "ml_assets/model", "ml_assets/reason", "ml_assets/inputs"
+MODEL_TAG, REASON_TAG = "ml_assets/model", "ml_assets/reason"
 
 
 def model_job(model: Model) -> Any:
@@ -27,6 +27,12 @@ def run_request(
 ) -> dg.RunRequest:
     """One run that makes `assets`, for a contiguous stretch of partitions if the source is daily."""
     tags = {MODEL_TAG: model.name, REASON_TAG: reason[:250], INPUTS_TAG: digest[:40]} | range_tags(model, partitions)
+    return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
+
+
+def by_hand(model: Model, assets: Sequence[str], partitions: Sequence[str], reason: str) -> dg.RunRequest:
+    """One run that makes `assets` whether they are due or not, as a person may ask in the UI."""
+    tags = {MODEL_TAG: model.name, REASON_TAG: reason} | range_tags(model, partitions)
     return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
 
 

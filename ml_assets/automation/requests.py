@@ -2,7 +2,6 @@
 
 import dagster as dg
 
-from ml_assets.assets import DATA
 from ml_assets.automation.due import DueData, DueTraining
 from ml_assets.automation.jobs import run_request
 from ml_assets.model import Model
@@ -10,12 +9,7 @@ from ml_assets.model import Model
 
 def data_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
     """One run per contiguous stretch of due partitions."""
-    return [
-        run_request(
-            model, DATA, stretch, "; ".join(sorted({due.reasons[each] for each in stretch})), due.digest(stretch)
-        )
-        for stretch in due.stretches()
-    ]
+    return [run_request(model, each.assets, each.partitions, each.reason, each.digest) for each in due.stretches()]
 
 
 def training_requests(model: Model, due: DueTraining) -> list[dg.RunRequest]:

@@ -1,10 +1,15 @@
 """The sensor `<model>_retraining`: trains, judges and deploys when data, code, parameters or gates changed."""
 
+import contextlib
+
 import dagster as dg
 
-from ml_assets.automation.attempts import busy, must_wait
+from ml_assets.automation.attempts import must_wait
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.requests import training_requests
+from ml_assets.automation.under_way import busy
+from ml_assets.errors import SourceError
+from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource, ServingResource
 
@@ -25,12 +30,16 @@ def retraining_sensor(model: Model) -> dg.SensorDefinition:
         tables = lake.open()
         due = due_training(model, tables, health=serving.target().health() or {})
         if not due.assets:
+            note(tables, model.name, Decision("training", "waits" if due.wanted else "nothing to do", due.reason))
             return dg.SensorResult(skip_reason=due.reason)
         if wait := must_wait(context.instance, model, due.digest):
+            note(tables, model.name, Decision("training", "waits", f"{due.reason}; {wait}"))
             return dg.SensorResult(skip_reason=wait)
-        data = due_data(model, tables)
-        if any(not must_wait(context.instance, model, data.digest(each)) for each in data.stretches()):
-            return dg.SensorResult(skip_reason="data is to be refreshed first")
+        with contextlib.suppress(SourceError):  # what is there is good enough to learn from
+            data = due_data(model, tables, certain=False)
+            if any(not must_wait(context.instance, model, each.digest) for each in data.stretches()):
+                return dg.SensorResult(skip_reason="data is to be refreshed first")
+        note(tables, model.name, Decision("training", "asked for", due.reason, list(due.assets)))
         return dg.SensorResult(run_requests=training_requests(model, due))
 
     return retraining

@@ -4,9 +4,9 @@ import dagster as dg
 
 from ml_assets.assets import JUDGED
 from ml_assets.assets.naming import key_of
-from ml_assets.automation.attempts import busy
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.requests import data_requests, training_requests
+from ml_assets.automation.under_way import busy
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 

@@ -7,6 +7,7 @@ protocol `Source` of `batch.py`.
 from ml_assets.access import Access
 from ml_assets.sources.batch import Batch, Calendar, Source
 from ml_assets.sources.files import FileSource, LocalObjects
+from ml_assets.sources.http import HttpBatches
 from ml_assets.sources.s3 import S3Objects
 from ml_assets.spec import AnySource, FilesSource, HttpSource
 
@@ -25,5 +26,5 @@ def open_source(spec: AnySource, place: str, access: Access | None = None, calen
             return FileSource(spec, S3Objects(spec, access.s3_endpoint_url, place), place)
         return FileSource(spec, LocalObjects(spec.uri, place), place)
     if isinstance(spec, HttpSource):
-        raise NotImplementedError
+        return HttpBatches(spec, place, access, calendar)
     raise NotImplementedError

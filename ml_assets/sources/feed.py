@@ -96,6 +96,14 @@ class Survey:
     def rows(self, partition: str) -> int:
         return sum(self.partitions.get(partition, {}).values())
 
+    def sizes(self) -> dict[str, int]:
+        """Rows of each batch, in all partitions together; 0 for those of a snapshot, which are not counted."""
+        sizes: dict[str, int] = {}
+        for touching in self.partitions.values():
+            for batch, rows in touching.items():
+                sizes[batch.id] = sizes.get(batch.id, 0) + rows
+        return sizes
+
     def fingerprint(self, partition: str) -> str:
         """Changes when a batch that touches the partition is added, changed or removed, or read otherwise."""
         touching = self.partitions.get(partition, {})

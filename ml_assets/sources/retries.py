@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import tenacity
 
-from ml_assets.errors import SourceError
+from ml_assets.errors import SourceError, SourceUnavailableError
 
 MOST_TRIES = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0  # seconds; the wait is random between 0 and this, doubled at each try
@@ -36,7 +36,7 @@ def with_retries(call: Callable[[], T]) -> T:
     """What `call` gives, at the first try that does not raise `TransientError`, of at most `MOST_TRIES`.
 
     Raises:
-        SourceError: what the call raised, with the number of tries if it was transient to the last.
+        SourceUnavailableError: if it was transient to the last try.
     """
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(TransientError),
@@ -48,7 +48,7 @@ def with_retries(call: Callable[[], T]) -> T:
     try:
         return retrying(call)
     except TransientError as error:
-        raise SourceError(f"{error} (tried {MOST_TRIES} times)") from error
+        raise SourceUnavailableError(f"{error} (tried {MOST_TRIES} times)") from error
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

@@ -2,14 +2,23 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ml_assets.errors import SourceError
+from ml_assets.sources import aws
 from ml_assets.sources.batch import Batch
+from ml_assets.sources.notifications import Notifications
 from ml_assets.sources.patterns import fixed_part, matches
 from ml_assets.spec import FilesSource
+
+_ADVICE = {
+    "NoSuchBucket": "create it or mend source.uri",
+    "NoSuchKey": "it is gone; land it again",
+    "PreconditionFailed": "changed while it was read; the next tick reads it again",
+    "PermanentRedirect": "the bucket lies in another region; set AWS_DEFAULT_REGION",
+}
 
 
 @dataclass(frozen=True)
@@ -24,56 +33,66 @@ class S3Objects:
     def pattern(self) -> str:
         return self.spec.uri
 
-    def changed(self) -> bool:
-        return True
+    @property
+    def bucket(self) -> str:
+        return self.pattern.removeprefix("s3://").partition("/")[0]
 
-    def _client(self) -> Any:
-        from dagster_aws.s3 import S3Resource
-
-        return S3Resource(endpoint_url=self.endpoint_url).get_client()
+    @property
+    def key_pattern(self) -> str:
+        return self.pattern.removeprefix("s3://").partition("/")[2]
 
     def address(self, batch: Batch) -> str:
         return f"{fixed_part(self.pattern)}/{batch.id}"
 
+    def changed(self) -> bool:
+        """Whether the queue told of a matching object since it was last asked; True without a queue."""
+        return self._notifications is None or self._notifications.arrived()
+
     def list(self) -> list[Batch]:
-        bucket, _, key_pattern = self.pattern.removeprefix("s3://").partition("/")
-        prefix = re.split(r"[*?\[]", key_pattern, maxsplit=1)[0]
         root = fixed_part(self.pattern) + "/"
-        with self._explained(bucket):
-            pages = self._client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            return sorted(
-                Batch(f"s3://{bucket}/{item['Key']}".removeprefix(root), item["ETag"].strip('"'))
-                for page in pages
-                for item in page.get("Contents", [])
-                if matches(item["Key"], key_pattern)
-            )
+        return sorted(
+            Batch(f"s3://{self.bucket}/{item['Key']}".removeprefix(root), item["ETag"].strip('"'))
+            for page in self._pages()
+            for item in page.get("Contents", [])
+            if matches(item["Key"], self.key_pattern)
+        )
 
     def open(self, batch: Batch) -> bytes:
-        bucket, _, key = self.address(batch).removeprefix("s3://").partition("/")
-        with self._explained(bucket):
-            content: bytes = self._client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        """The very content that was listed.
+
+        Raises:
+            SourceError: if it was replaced or removed since.
+        """
+        address = self.address(batch)
+        key = address.removeprefix(f"s3://{self.bucket}/")
+
+        def read() -> bytes:
+            listed = f'"{batch.fingerprint}"'
+            body: bytes = self._client.get_object(Bucket=self.bucket, Key=key, IfMatch=listed)["Body"].read()
+            return body
+
+        content = aws.call(f"{self.place}: {address}", read, _ADVICE)
         if not content:
-            raise SourceError(f"{self.place}: {self.address(batch)} is empty (0 bytes); remove it or land it again")
+            raise SourceError(f"{self.place}: {address} is empty (0 bytes); remove it or land it again")
         return content
 
-    @contextmanager
-    def _explained(self, bucket: str) -> Iterator[None]:
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+    def _pages(self) -> Iterator[dict[str, Any]]:
+        """The listing; a page that fails is asked for again by itself."""
+        asked = {"Bucket": self.bucket, "Prefix": re.split(r"[*?\[]", self.key_pattern, maxsplit=1)[0]}
+        where = f"{self.place}: s3://{self.bucket}"
+        while True:
+            page: dict[str, Any] = aws.call(where, lambda: self._client.list_objects_v2(**asked), _ADVICE)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
 
-        try:
-            yield
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            if code in ("NoSuchBucket", "NoSuchKey"):
-                advice = "create it or mend source.uri"
-            elif status in (401, 403):
-                advice = "the credentials are refused: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            else:
-                advice = "see the message of S3"
-            raise SourceError(f"{self.place}: s3://{bucket}: {code} ({status}): {advice}") from None
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            raise SourceError(f"{self.place}: s3://{bucket}: {error}; {advice}") from None
-        except BotoCoreError as error:
-            raise SourceError(f"{self.place}: s3://{bucket} does not answer: {error}") from None
+    @cached_property
+    def _client(self) -> Any:
+        return aws.client("s3", self.endpoint_url)
+
+    @cached_property
+    def _notifications(self) -> Notifications | None:
+        if self.spec.queue is None:
+            return None
+        return Notifications(self.spec.queue, self.bucket, self.key_pattern, self.endpoint_url, self.place)

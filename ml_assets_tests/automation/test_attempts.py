@@ -3,8 +3,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from ml_assets.automation.attempts import MOST_ATTEMPTS, busy, must_wait
-from ml_assets.automation.jobs import INPUTS_TAG, MODEL_TAG
+from ml_assets.assets.naming import INPUTS_TAG
+from ml_assets.automation.attempts import must_wait
+from ml_assets.automation.jobs import MODEL_TAG
+from ml_assets.automation.under_way import busy
+from ml_assets.waits import MOST_ATTEMPTS
 from ml_assets_tests.project import Project
 
 KEY = dg.AssetKey(["late_deliveries", "raw_data"])

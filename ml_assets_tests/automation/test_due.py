@@ -23,12 +23,12 @@ def copy(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def test_a_run_that_died_between_two_assets_leaves_its_day_due(small: Project, copy: Lake) -> None:
     model = small.model()
-    assert due_data(model, copy).reasons == {}
+    assert due_data(model, copy).needs == {}
     for asset in ("features", "cleaned_data", "raw_data"):
         record = small.latest().get(asset, "2025-01-05")
         assert record is not None
         append_records(copy, model.name, [replace(record, inputs="of another time", recorded_at=datetime.now(UTC))])
-        assert set(due_data(model, copy).reasons) == {"2025-01-05"}
+        assert set(due_data(model, copy).needs) == {"2025-01-05"}
 
 
 def test_changed_gates_ask_for_a_verdict_and_not_for_a_training(small: Project) -> None:

@@ -1,0 +1,45 @@
+"""`ml-assets why`: the ledger of decisions, and what is due now, for people."""
+
+from collections.abc import Callable
+
+from ml_assets.automation.due import due_data, due_training
+from ml_assets.errors import SourceError
+from ml_assets.lake import Lake
+from ml_assets.ledger import Decision, decisions
+from ml_assets.model import Model
+from ml_assets.settings import Settings
+
+
+def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], None]) -> None:
+    """Print the last decisions, oldest first, and then what is due, refused or held back at this moment."""
+    lake = Lake(settings.lake)
+    past = decisions(lake, model.name)
+    if len(past) > last:
+        tell(f"({len(past) - last} earlier decisions; --last shows more)")
+    for each in past[-last:]:
+        tell(_line(each))
+    if not past:
+        tell("No decision yet: the sensors have not run, and nothing was asked for.")
+    tell("Now:")
+    try:
+        data = due_data(model, lake)
+    except SourceError as error:
+        tell(f"  data      cannot be listed: {error}")
+    else:
+        for stretch in data.stretches():
+            days = stretch.partitions
+            span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+            tell(f"  data      due: {span}: {stretch.reason}")
+        for name, problem in data.problems.items():
+            tell(f"  data      {name}: {problem}")
+        if not data.needs and not data.problems:
+            tell("  data      up to date")
+    training = due_training(model, lake)
+    state = f"due: {', '.join(training.assets)}: " if training.assets else ""
+    tell(f"  training  {state}{training.reason}")
+
+
+def _line(decision: Decision) -> str:
+    about = f" {', '.join(decision.assets)}" if decision.assets else ""
+    days = f" ({decision.partitions} partition(s))" if decision.partitions else ""
+    return f"{decision.at:%Y-%m-%d %H:%M:%S}  {decision.subject:<9} {decision.decision}{about}{days}: {decision.reason}"
