@@ -3,11 +3,15 @@
 Every table has the text column `_partition`: a day such as `2025-01-31`, or `all` for a table that is not partitioned.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
+
+if TYPE_CHECKING:
+    import deltalake
 
 PARTITION = "_partition"
 WHOLE = "all"  # the only partition of a table that is not partitioned by day
@@ -25,8 +29,27 @@ def _stores(there: pl.DataType, kind: pl.DataType) -> bool:
     return there == kind or (there == pl.String and kind in (pl.Categorical, pl.Enum))
 
 
-def _common(one: pl.DataFrame, other: pl.DataFrame) -> list[str]:
-    return [name for name in one.columns if name in other.columns]
+def _widest(there: Mapping[str, pl.DataType], arrives: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
+    """For each column of either the type that holds the values of both; text where there is no other."""
+    widest = dict(there)
+    for name, kind in arrives.items():
+        if name not in there or _stores(there[name], kind):
+            widest.setdefault(name, kind)
+            continue
+        both = [pl.Series(name, [], dtype=each).to_frame() for each in (there[name], kind)]
+        try:
+            widest[name] = pl.concat(both, how="vertical_relaxed").schema[name]
+        except pl.exceptions.PolarsError:
+            widest[name] = pl.String()
+    return widest
+
+
+def _cast(frame: pl.DataFrame, kinds: Mapping[str, pl.DataType], *, strict: bool) -> pl.DataFrame:
+    """The columns of `kinds` in these types; those that the frame lacks are null."""
+    return frame.select(
+        pl.col(name).cast(kind, strict=strict) if name in frame.columns else pl.lit(None, kind).alias(name)
+        for name, kind in kinds.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -46,12 +69,14 @@ class Lake:
     ) -> int:
         """Put `frame` in the place of `partitions`, in one commit; partitions without rows become empty.
 
-        A column that has another type than in the table, or is in the table only, changes the whole table: Delta would
-        cast the new values to the old type, or keep a column that nothing fills any more.
+        A column that gets another type, or that nothing fills any more, changes the whole table, one partition in
+        memory at a time: Delta would cast the new values to the old type, or keep the column.
 
         Args:
             frame: rows with `_partition`, whose values lie in `partitions`.
-            exact: whether the table has the frame's columns and no others, as it does unless sources add some.
+            exact: whether the table has the frame's columns in the frame's types and no others. A table that keeps
+                what arrived (False) also keeps columns that only other partitions have, and no value of it is lost:
+                a column of two types becomes one that holds both.
 
         Returns:
             The table's version after the write.
@@ -66,23 +91,53 @@ class Lake:
         if not self.exists(model, table):
             path.mkdir(parents=True, exist_ok=True)
             deltalake.write_deltalake(path, frame, partition_by=[PARTITION], configuration=_CONFIGURATION)
-        elif self._is_another_table(model, table, frame, exact):
-            others = self.read(model, table).filter(~pl.col(PARTITION).is_in(list(partitions)))
-            kept = others.select(pl.col(name).cast(frame.schema[name], strict=False) for name in _common(others, frame))
-            whole = pl.concat([frame, kept], how="diagonal")
-            deltalake.write_deltalake(path, whole, mode="overwrite", schema_mode="overwrite", partition_by=[PARTITION])
         else:
-            names = ", ".join(f"'{each}'" for each in partitions)
-            deltalake.write_deltalake(
-                path, frame, mode="overwrite", predicate=f"{PARTITION} IN ({names})", schema_mode="merge"
-            )
+            before = deltalake.DeltaTable(path)
+            there = dict(pl.Schema(before.schema().to_arrow()))
+            kinds: dict[str, pl.DataType] = dict(frame.schema) if exact else _widest(there, frame.schema)
+            if (exact and set(there) - set(kinds)) or any(not _stores(there[name], kinds[name]) for name in there):
+                self._rewrite(before, frame, partitions, kinds, strict=not exact)
+            else:
+                shared = {name: kind for name, kind in kinds.items() if name in frame.columns}
+                names = ", ".join(f"'{each}'" for each in partitions)
+                deltalake.write_deltalake(
+                    before,
+                    frame if exact else _cast(frame, shared, strict=True),
+                    mode="overwrite",
+                    predicate=f"{PARTITION} IN ({names})",
+                    schema_mode="merge",
+                )
+                return int(before.version())
         return int(deltalake.DeltaTable(path).version())
 
-    def _is_another_table(self, model: str, table: str, frame: pl.DataFrame, exact: bool) -> bool:
-        there = pl.scan_delta(str(self.path(model, table))).collect_schema()
-        gone = exact and any(name not in frame.columns for name in there)
-        return gone or any(
-            not _stores(kind, frame.schema[name]) for name, kind in there.items() if name in frame.columns
+    def _rewrite(
+        self,
+        before: "deltalake.DeltaTable",
+        frame: pl.DataFrame,
+        partitions: Sequence[str],
+        kinds: dict[str, pl.DataType],
+        *,
+        strict: bool,
+    ) -> None:
+        """Write the whole table in other types in one commit, with the frame in the place of its partitions."""
+        import deltalake
+        import pyarrow as pa
+
+        schema = pl.DataFrame(schema=kinds).to_arrow().schema
+        others = sorted({each[PARTITION] for each in before.partitions()} - set(partitions))
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield from _cast(frame, kinds, strict=strict).to_arrow().cast(schema).to_batches()
+            for each in others:
+                rows = pl.scan_delta(before).filter(pl.col(PARTITION) == each).collect()
+                yield from _cast(rows, kinds, strict=strict).to_arrow().cast(schema).to_batches()
+
+        deltalake.write_deltalake(
+            before.table_uri,
+            pa.RecordBatchReader.from_batches(schema, batches()),
+            mode="overwrite",
+            schema_mode="overwrite",
+            partition_by=[PARTITION],
         )
 
     def append(self, model: str, table: str, frame: pl.DataFrame) -> None:

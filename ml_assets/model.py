@@ -6,7 +6,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -89,7 +89,7 @@ class Model:
         return digest_of(
             [
                 self.rows_contract.digest,
-                self.spec.source.null_values,
+                asdict(self.rows_feed.reading),
                 inspect.getsource(sys.modules[self.hook.__module__])
                 if self.hook
                 else None,  # it may call its neighbours
@@ -100,8 +100,8 @@ class Model:
     @cached_property
     def outcomes_digest(self) -> str:
         """Changes when the same outcome rows could be read differently."""
-        nulls = self.spec.outcomes.null_values if self.spec.outcomes else None
-        return digest_of([self.outcomes_contract.digest, nulls, ml_assets.__version__])
+        reading = asdict(self.outcomes_feed.reading) if self.outcomes_feed else None
+        return digest_of([self.outcomes_contract.digest, reading, ml_assets.__version__])
 
     @cached_property
     def training_digest(self) -> str:

@@ -1,3 +1,6 @@
+import json
+import os
+import time
 from pathlib import Path
 
 import deltalake
@@ -70,3 +73,71 @@ def test_a_type_that_delta_stores_otherwise_is_no_other_table(tmp_path: Path, ki
     assert lake.read("m", "t").height == 2
     history = deltalake.DeltaTable(lake.path("m", "t")).history()
     assert "predicate" in history[0]["operationParameters"], "only the partition was replaced"
+
+
+def test_what_arrived_in_two_types_is_kept_in_one_that_holds_both_and_other_columns_stay(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    numbers = pl.DataFrame({"x": [1.5, 2.5], "extra": ["e", "f"], PARTITION: ["a", "b"]})
+    texts = pl.DataFrame({"x": ["far"], PARTITION: ["c"]})
+    before = lake.replace("m", "t", numbers, ["a", "b"], exact=False)
+    after = lake.replace("m", "t", texts, ["c"], exact=False)
+    assert after == before + 1, "one commit"
+    read = lake.read("m", "t").sort(PARTITION).select("x", "extra").rows()
+    assert read == [("1.5", "e"), ("2.5", "f"), ("far", None)]
+    assert lake.read("m", "t", version=before).sort(PARTITION)["x"].to_list() == [1.5, 2.5]
+    lake.replace("m", "t", numbers.head(1), ["a"], exact=False)
+    assert sorted(lake.read("m", "t")["x"]) == ["1.5", "2.5", "far"]
+    history = deltalake.DeltaTable(lake.path("m", "t")).history(1)
+    assert "predicate" in history[0]["operationParameters"], "only the partition was replaced"
+
+
+def test_a_table_of_many_partitions_is_rewritten_in_one_commit(tmp_path: Path) -> None:
+    lake, days = Lake(tmp_path), [f"{number:02}" for number in range(20)]
+    old = pl.concat(rows(day, number, -number) for number, day in enumerate(days))
+    before = lake.replace("m", "t", old, days)
+    after = lake.replace("m", "t", pl.DataFrame({"x": [0.5], PARTITION: ["07"]}), ["07"])
+    assert after == before + 1
+    expected = {day: [0.5] if day == "07" else [-float(number), float(number)] for number, day in enumerate(days)}
+    read = {
+        key[0]: sorted(part["x"]) for key, part in lake.read("m", "t").partition_by(PARTITION, as_dict=True).items()
+    }
+    assert read == expected
+    assert lake.read("m", "t", version=before).equals(lake.read("m", "t", days, version=before))
+    assert lake.read("m", "t", version=before)["x"].sum() == 0
+
+
+def age(table: Path, days: int) -> None:
+    """Make the table's log look as if it had been written some days ago."""
+    then = time.time() - days * 86_400
+    for entry in (table / "_delta_log").iterdir():
+        if entry.suffix == ".json":
+            actions = [json.loads(line) for line in entry.read_text().splitlines()]
+            for each in actions:
+                if "commitInfo" in each:
+                    each["commitInfo"]["timestamp"] = int(then * 1000)
+            entry.write_text("\n".join(map(json.dumps, actions)))
+        os.utime(entry, (then, then))
+
+
+def test_a_version_stays_readable_through_two_hundred_later_ones_and_forty_days(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    named = [lake.replace("m", "t", rows("a", number), ["a"]) for number in range(150)]
+    age(lake.path("m", "t"), days=40)
+    for number in range(150, 220):
+        lake.replace("m", "t", rows("a", number), ["a"])
+    table = lake.path("m", "t")
+    checkpoints = sorted((table / "_delta_log").glob("*.checkpoint.parquet"))
+    assert checkpoints[-1].stat().st_mtime > time.time() - 86_400, "a checkpoint was made when the log was old"
+    for number in (0, 7, 149):
+        assert lake.read("m", "t", version=named[number])["x"].to_list() == [number]
+
+
+def test_ageing_as_above_does_remove_versions_of_a_table_without_our_settings(tmp_path: Path) -> None:
+    for number in range(220):
+        deltalake.write_deltalake(
+            tmp_path, rows("a", number), mode="overwrite", configuration={"delta.checkpointInterval": "100"}
+        )
+        if number == 149:
+            age(tmp_path, days=40)
+    with pytest.raises(Exception, match="No files in log segment"):
+        pl.read_delta(str(tmp_path), version=7)

@@ -16,6 +16,7 @@ import polars as pl
 from ml_assets.contract import SURROGATE_KEY, Contract
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION
+from ml_assets.ml.parsing import Reading, parse_column, read_column
 from ml_assets.ml.validation import TABLE, failure_cases, rowwise
 
 SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
@@ -49,7 +50,13 @@ class Cleaned:
 
 
 def clean(
-    raw: pl.DataFrame, contract: Contract, *, null_values: Sequence[str] = ("",), hook: Hook | None = None, place: str
+    raw: pl.DataFrame,
+    contract: Contract,
+    *,
+    null_values: Sequence[str] = ("",),
+    decimal: str = ".",
+    hook: Hook | None = None,
+    place: str,
 ) -> dict[str, Cleaned | BatchRefusedError]:
     """Sort `raw` rows into cleaned, rejected and duplicate ones, for each of the partitions that they belong to.
 
@@ -61,6 +68,7 @@ def clean(
         contract: decides about each row, in one lazy validation; once more after the hook, which also has to set a
             derived target.
         null_values: texts that stand for a missing value.
+        decimal: decimal mark of numbers that arrived as text.
         hook: the user's own `clean(df)`; may drop rows and set outcome and target columns.
         place: model and table, for messages.
 
@@ -80,7 +88,7 @@ def clean(
             "Nothing of it was written: mend the file, or the contract if the column is gone for good"
         )
     numbered = raw.with_row_index("_index")
-    parsed, unparsed = _parse(numbered, arriving, null_values)
+    parsed, unparsed = _parse(numbered, arriving, Reading(tuple(null_values), decimal))
     found, refused = _violations(parsed, arriving, place)
     reasons = pl.concat([unparsed, _strays(numbered, arriving), found])
     good = _without(parsed, reasons)
@@ -140,93 +148,33 @@ def _arrived(raw: pl.DataFrame) -> list[str]:
 _REASONS = {"_index": pl.UInt32, "column": pl.String, "check": pl.String, "value": pl.String}
 
 
-def _parse(numbered: pl.DataFrame, contract: Contract, null_values: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+_DAMAGE = ["\ufffd", "\x00"]  # what lossy decoding leaves for bytes that are no text, and what binary files are full of
+
+
+def _parse(numbered: pl.DataFrame, contract: Contract, reading: Reading) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The contract's columns in its types; a value that cannot be one is null and has a reason."""
     columns = [numbered.get_column("_index"), numbered.get_column(PARTITION)]
     reasons = [pl.DataFrame(schema=_REASONS)]
     for name, kind in contract.types.items():
-        series = numbered.get_column(name)
-        series = without_null_markers(series, null_values)
-        typed = parse_column(series, kind)
-        if typed.dtype.is_float():
-            series = series.set(typed.is_nan(), None)
-            typed = typed.set(~typed.is_finite(), None)
+        given, typed = read_column(numbered.get_column(name), kind, reading)
         columns.append(typed)
-        lost = series.is_not_null() & typed.is_null()
-        if lost.any():
-            reasons.append(
-                pl.DataFrame(
-                    {
-                        "_index": numbered.get_column("_index").filter(lost),
-                        "column": name,
-                        "check": f"is a {kind}",
-                        "value": series.filter(lost).cast(pl.String),
-                    },
-                    schema=_REASONS,
-                )
-            )
+        reasons.append(_reasons(numbered, given.is_not_null() & typed.is_null(), given, f"is a {kind}"))
+        if given.dtype == pl.String and not kind.is_numeric():
+            damaged = (given.str.contains_any(_DAMAGE) & typed.is_not_null()).fill_null(False)
+            reasons.append(_reasons(numbered, damaged, given, "has no damaged characters"))
     return pl.DataFrame(columns), pl.concat(reasons)
 
 
-def without_null_markers(series: pl.Series, null_values: Sequence[str]) -> pl.Series:
-    """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN."""
-    if series.dtype == pl.String:
-        series = series.str.strip_chars()
-        return series.set(series.is_in(list(null_values)), None)
-    return series.fill_nan(None) if series.dtype.is_float() else series
-
-
-# One value is read like any other, whatever its neighbours look like; a day before a month is never guessed.
-_TIMES = (
-    *("%+", "%Y-%m-%d %H:%M:%S%.f%#z"),  # with a zone
-    *("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%d"),
-)
-
-
-def _parse_times(texts: pl.Series, kind: pl.Datetime) -> pl.Series:
-    zone = "UTC" if kind.time_zone else None
-    formats = _TIMES if zone else _TIMES[2:]
-    read = pl.coalesce(
-        pl.lit(texts).str.to_datetime(each, time_unit=kind.time_unit, time_zone=zone, strict=False) for each in formats
-    )
-    times = pl.select(read.alias(texts.name)).to_series()
-    return times.dt.convert_time_zone(kind.time_zone) if kind.time_zone else times
-
-
-def parse_column(series: pl.Series, kind: pl.DataType) -> pl.Series:
-    """`series` as `kind`; values that do not fit without loss are null. Text is read as programs write it."""
-    if series.dtype == kind:
-        return series
-    if series.dtype == pl.String and kind == pl.Boolean:
-        text = series.str.to_lowercase()
-        return pl.select(
-            pl.when(text.is_in(["true", "1", "t", "yes"]))
-            .then(pl.lit(True))
-            .when(text.is_in(["false", "0", "f", "no"]))
-            .then(pl.lit(False))
-            .alias(series.name)
-        ).to_series()
-    if series.dtype == pl.String and isinstance(kind, pl.Datetime):
-        return _parse_times(series, kind)
-    if series.dtype == pl.String and kind == pl.Date:
-        return series.str.to_date("%Y-%m-%d", strict=False)
-    if isinstance(series.dtype, pl.Datetime) and isinstance(kind, pl.Datetime) and series.dtype.time_zone is None:
-        return series.dt.replace_time_zone(kind.time_zone).cast(kind)
-    if kind.is_integer():
-        number = series.cast(pl.Int64, strict=False) if series.dtype == pl.String else series
-        if number.dtype == pl.Boolean:
-            return number.cast(kind)
-        if series.dtype == pl.String or number.dtype.is_float():
-            real = series.cast(pl.Float64, strict=False)
-            whole = real.set(real != real.floor(), None).cast(kind, strict=False)
-            return number.cast(kind, strict=False).fill_null(whole) if series.dtype == pl.String else whole
-        return number.cast(kind, strict=False)
-    if kind == pl.Boolean and series.dtype.is_numeric():
-        return series.set(~series.is_in([0, 1]), None).cast(kind)
+def _reasons(numbered: pl.DataFrame, broken: pl.Series, values: pl.Series, check: str) -> pl.DataFrame:
+    if not broken.any():
+        return pl.DataFrame(schema=_REASONS)
+    found = values.filter(broken)
     try:
-        return series.cast(kind, strict=False)
-    except pl.exceptions.PolarsError:
-        return pl.Series(series.name, [None] * len(series), dtype=kind)
+        texts = found.cast(pl.String)
+    except pl.exceptions.PolarsError:  # bytes and nested values
+        texts = pl.Series(values.name, [str(each) for each in found.to_list()], dtype=pl.String)
+    index = numbered.get_column("_index").filter(broken)
+    return pl.DataFrame({"_index": index, "column": values.name, "check": check, "value": texts}, schema=_REASONS)
 
 
 def _strays(numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:

@@ -18,8 +18,10 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
-from ml_assets.ml.cleaning import ROW, SOURCE, STRAY, parse_column, without_null_markers
+from ml_assets.ml.cleaning import ROW, SOURCE, STRAY
+from ml_assets.ml.parsing import Reading, read_column
 from ml_assets.sources.batch import Batch, Calendar, Source
+from ml_assets.sources.drift import drift_of, lacking
 from ml_assets.sources.listing import Listing
 
 _SURVEYS = "surveys"
@@ -61,6 +63,11 @@ class Feed:
         kind = str(self.contract.types[calendar.time]) if calendar else None
         return digest_of([self.source.spec.reading(), asdict(calendar) if calendar else None, kind])
 
+    @cached_property
+    def reading(self) -> Reading:
+        spec = self.source.spec
+        return Reading(tuple(spec.null_values), spec.csv_options.decimal)
+
     @property
     def key(self) -> str:
         """Of this feed's rows in the `surveys` table; what was found by another reading does not count."""
@@ -69,13 +76,22 @@ class Feed:
 
 @dataclass
 class Survey:
-    """What is there now: for each partition the batches that touch it with their number of rows there."""
+    """What is there now: for each partition the batches that touch it with their number of rows there.
+
+    Attributes:
+        homes: first day of each batch.
+        unreadable: batches that cannot be read, and why.
+        blocked: partitions that wait for such a batch.
+        drift: for each batch that `read_partitions` has read, how it differs from the contract and was taken
+            nevertheless; sentences for people. Batches without a difference are left out.
+    """
 
     feed: str
     partitions: dict[str, dict[Batch, int]] = field(default_factory=dict)
     homes: dict[Batch, str] = field(default_factory=dict)
     unreadable: dict[Batch, str] = field(default_factory=dict)
     blocked: dict[str, str] = field(default_factory=dict)
+    drift: dict[str, list[str]] = field(default_factory=dict)
 
     def rows(self, partition: str) -> int:
         return sum(self.partitions.get(partition, {}).values())
@@ -157,7 +173,10 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
     touching = sorted({batch for each in partitions for batch in found.partitions.get(each, {})})
     frames = []
     for batch in touching:
-        rows = _typed(feed, batch, feed.source.read(batch))
+        arrived = feed.source.read(batch)
+        rows = _typed(feed, batch, arrived)
+        if drift := drift_of(feed.contract, arrived):
+            found.drift[batch.id] = drift
         if feed.calendar is None:
             day: pl.Series | pl.Expr = pl.lit(WHOLE)
             stray: pl.Series | pl.Expr = pl.lit(False)
@@ -181,7 +200,11 @@ def _days_of(feed: Feed, batch: Batch) -> tuple[pl.DataFrame, bool]:
     """
     assert feed.calendar is not None
     time = feed.calendar.time
-    times = feed.source.read(batch, [time]).get_column(time)
+    try:
+        times = feed.source.read(batch, [time]).get_column(time)
+    except SourceError:
+        _refuse_lacking(feed, batch, feed.source.read(batch).columns)  # it may have got another name
+        raise
     settled = feed.calendar.last is not None or not (_dates(times, feed) > _today(feed)).any()
     days = _local_days(times, feed)
     first = days.min()
@@ -218,8 +241,7 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
 def _dates(times: pl.Series, feed: Feed) -> pl.Series:
     """Local date of each time; null where it is none."""
     assert feed.calendar is not None
-    times = without_null_markers(times, feed.source.spec.null_values)
-    parsed = parse_column(times, feed.contract.types[feed.calendar.time])
+    _, parsed = read_column(times, feed.contract.types[feed.calendar.time], feed.reading)
     if not isinstance(parsed.dtype, pl.Datetime):
         return parsed
     return (parsed.dt.convert_time_zone(feed.calendar.timezone) if parsed.dtype.time_zone else parsed).dt.date()
@@ -230,15 +252,14 @@ def _today(feed: Feed) -> date:
     return datetime.now(ZoneInfo(feed.calendar.timezone)).date()
 
 
+def _refuse_lacking(feed: Feed, batch: Batch, columns: Sequence[str]) -> None:
+    if missing := lacking(feed.contract, columns):
+        raise SourceError(f"{feed.source.place}: {feed.source.address(batch)} {missing}")
+
+
 def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     where = f"{feed.source.place}: {feed.source.address(batch)}"
-    missing = [name for name in feed.contract.types if name not in rows.columns]
-    if missing:
-        raise SourceError(
-            f"{where} lacks the column {', '.join(map(repr, missing))} of the contract; it has "
-            f"{', '.join(rows.columns)}. Nothing of it was written: mend the file, or the "
-            "contract if the column is gone for good"
-        )
+    _refuse_lacking(feed, batch, rows.columns)
     reserved = [name for name in rows.columns if name.startswith("_")]
     if reserved:
         raise SourceError(f"{where}: column names that begin with _ are kept for the platform: {', '.join(reserved)}")
@@ -246,8 +267,7 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
         return rows
     columns = []
     for name, kind in feed.contract.types.items():
-        series = without_null_markers(rows.get_column(name), feed.source.spec.null_values)
-        typed = parse_column(series, kind)
+        series, typed = read_column(rows.get_column(name), kind, feed.reading)
         lost = series.is_not_null() & typed.is_null()
         if lost.any():
             example = series.filter(lost)[0]

@@ -1,5 +1,6 @@
 """From the bytes of one object to its rows: Parquet, CSV and JSON Lines, plain or packed with gzip or zstd."""
 
+import codecs
 import gzip
 import io
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ def read_rows(
         SourceError: if the object is empty, damaged, or not of the form.
     """
     try:
-        frame = _READERS[form](content, spec, columns)
+        frame = _read(content, form, spec, columns)
     except pl.exceptions.NoDataError:
         raise SourceError(f"{where} is empty; remove it or land it again") from None
     except pl.exceptions.ColumnNotFoundError as error:
@@ -50,8 +51,9 @@ def read_rows(
         ) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
+        encoding = codecs.lookup(spec.csv_options.encoding if form == "csv" else error.encoding).name
         raise SourceError(
-            f"{where} is not written in {error.encoding}: line {line} holds {error.object[error.start : error.end]!r}; "
+            f"{where} is not written in {encoding}: line {line} holds {error.object[error.start : error.end]!r}; "
             "land it again, or set csv.encoding to what it is written in"
         ) from None
     except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
@@ -60,6 +62,22 @@ def read_rows(
     if frame.is_empty():
         raise SourceError(f"{where} is empty: it holds no rows; remove it or land it again")
     return frame
+
+
+def _read(content: bytes | Path, form: str, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
+    try:
+        frame = _READERS[form](content, spec, columns)
+    except pl.exceptions.ColumnNotFoundError:
+        frame = _READERS[form](content, spec, None)  # there may be blanks around the names
+    names = [name.strip() for name in frame.columns]
+    doubled = {name for name in names if names.count(name) > 1}
+    if form == "csv":  # Polars numbers the second of two columns with one name
+        bases = [name.rsplit("_duplicated_", 1)[0].strip() for name in names if "_duplicated_" in name]
+        doubled |= {base for base in bases if base in names}
+    if doubled:
+        raise ValueError(f"two columns have the name {', '.join(map(repr, sorted(doubled)))}")
+    frame.columns = names
+    return frame if columns is None or columns == names else frame.select(columns)
 
 
 def _read_csv(content: bytes | Path, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
@@ -72,8 +90,11 @@ def _read_csv(content: bytes | Path, spec: AnySource, columns: Sequence[str] | N
         raise
     if csv.columns is not None and frame.width != len(csv.columns):
         raise ValueError(f"{frame.width} columns where source.csv.columns names {len(csv.columns)}")
-    filled = frame.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
-    return filled if columns is None else filled.select(columns)
+    if damaged := [name for name in frame.columns if "\ufffd" in name or "\0" in name]:  # Polars lets them pass
+        if csv.encoding != "utf8-lossy":
+            _unpacked(content).decode(csv.encoding)
+        raise ValueError(f"the name of column {damaged[0]!r} has damaged characters; is it in another encoding?")
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
 
 
 def _parse_csv(content: bytes | Path, spec: AnySource, encoding: str) -> pl.DataFrame:
@@ -108,8 +129,12 @@ def _read_parquet(content: bytes | Path, spec: AnySource, columns: Sequence[str]
 
 
 def _read_jsonl(content: bytes | Path, spec: AnySource, columns: Sequence[str] | None) -> pl.DataFrame:
-    frame = pl.read_ndjson(_unpacked(content), infer_schema_length=None)
-    return frame if columns is None else frame.select(columns)
+    text = _unpacked(content).removeprefix(codecs.BOM_UTF8)
+    try:
+        return pl.read_ndjson(text, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        text.decode()  # says which byte in which line, if that is the reason
+        raise
 
 
 _READERS: dict[str, Callable[[bytes | Path, AnySource, Sequence[str] | None], pl.DataFrame]] = {

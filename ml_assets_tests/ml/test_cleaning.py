@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_assets.contract import Contract
+from ml_assets.digests import digest_of_frame
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import Cleaned, Hook, clean, parse_column
+from ml_assets.ml.cleaning import Cleaned, Hook, clean
 
 DAY = "2025-01-01"
 UtcTime = Annotated[pl.Datetime, "us", "UTC"]
@@ -163,38 +164,6 @@ def test_no_row_is_lost_or_doubled_and_days_cleaned_together_are_cleaned_as_alon
         assert done.failures == same.failures
 
 
-@pytest.mark.parametrize(
-    ("values", "kind", "expected"),
-    [
-        (["2", "2.0", "2.7", "x", "5e2"], pl.Int64(), [2, 2, None, None, 500]),
-        ([2.0, 2.5, None], pl.Int64(), [2, None, None]),
-        ([1, 0, 7], pl.Boolean(), [True, False, None]),
-        (["yes", "F", "2"], pl.Boolean(), [True, False, None]),
-        ([True, False], pl.Int64(), [1, 0]),
-    ],
-)
-def test_a_value_that_does_not_fit_its_type_without_loss_is_found(
-    values: list[Any], kind: pl.DataType, expected: list[Any]
-) -> None:
-    assert parse_column(pl.Series("x", values), kind).to_list() == expected
-
-
-def test_times_are_read_with_their_zone() -> None:
-    texts = pl.Series(["2025-01-01T12:00:00Z", "2025-01-01T12:00:00+02:00", "soon"])
-    hours = parse_column(texts, pl.Datetime("us", "UTC")).dt.hour().to_list()
-    assert hours == [12, 10, None]
-
-
-def test_a_time_is_read_like_any_other_whatever_stands_beside_it() -> None:
-    texts = ["2025-01-02 10:00", "2025-01-02T10:00:00.5Z", "2025-01-02T10:00:00+02:00", "2025-01-02", "01/02/2025", "x"]
-    kind = pl.Datetime("us", "UTC")
-    together = parse_column(pl.Series(texts), kind).to_list()
-    assert together == [parse_column(pl.Series([each]), kind)[0] for each in texts]
-    assert [each is None for each in together] == [False, False, False, False, True, True]
-    naive = parse_column(pl.Series(["2025-01-02T10:00:00", "2025-01-02 10:00:00"]), pl.Datetime("us"))
-    assert naive.null_count() == 0
-
-
 def test_a_number_that_is_none_is_missing_and_an_infinite_one_is_rejected() -> None:
     done = one(raw([GOOD | {"km": "NaN"}, GOOD | {"id": "2", "km": "inf"}]))
     assert done.rows["km"].to_list() == [None]
@@ -211,3 +180,84 @@ def test_a_check_that_cannot_be_made_refuses_every_day_and_not_the_first_alone()
     done = clean(days, Contract.read(Odd, "test"), place="m")
     assert all(isinstance(each, BatchRefusedError) for each in done.values())
     assert set(done) == {DAY, "2025-01-02"}
+
+
+def test_numbers_in_text_are_read_with_the_declared_mark_and_the_row_stays_as_it_arrived() -> None:
+    done = one(raw([GOOD | {"km": "2,5"}, GOOD | {"id": "2", "km": "1.500"}]), decimal=",")
+    assert done.rows["km"].to_list() == [2.5]
+    assert json.loads(done.rejected["reasons"][0]) == [{"column": "km", "check": "is a Float64", "value": "1.500"}]
+    assert one(raw([GOOD | {"km": "2,5"}])).rejected.height == 1, "a point is the mark unless another is declared"
+
+
+@pytest.mark.parametrize("zone", ["a\ufffd", "\x00"])
+def test_a_damaged_text_rejects_its_row(zone: str) -> None:
+    class Free(Rows):
+        zone: str = pa.Field(metadata={"role": "request"})
+
+    done = one(raw([GOOD, GOOD | {"id": "2", "zone": zone}]), Contract.read(Free, "test"))
+    assert done.rows["id"].to_list() == [1]
+    assert json.loads(done.rejected["reasons"][0])[0]["check"] == "has no damaged characters"
+    assert done.failures == {"zone": 1}
+
+
+TYPED = {
+    "id": pl.Int64,
+    "km": pl.Float64,
+    "zone": pl.String,
+    "minutes": pl.Float64,
+    "late": pl.Boolean,
+}
+TYPED_CELLS = {
+    "id": st.sampled_from([1, 2, 3, None]),
+    "km": st.sampled_from([1.0, -1.0, float("nan"), float("inf"), None]),
+    "zone": st.sampled_from(["a", "c", "\ufffd", None]),
+    "minutes": st.sampled_from([1.0, None]),
+    "late": st.sampled_from([True, False, None]),
+}
+BATCH = st.tuples(
+    st.lists(st.fixed_dictionaries(CELLS), max_size=6), st.lists(st.fixed_dictionaries(TYPED_CELLS), max_size=6)
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(batches=st.lists(BATCH, min_size=1, max_size=3), cut=st.integers(0, 3), random=st.randoms())
+def test_any_rows_in_any_order_and_chunks_are_conserved_and_cleaned_the_same_each_time(
+    batches: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]], cut: int, random: Any
+) -> None:
+    days = [f"2025-01-0{number}" for number in range(1, 5)]
+    for kind in (0, 1):  # text, typed
+        frames = [
+            raw(rows[kind], source=f"b{number}") if kind == 0 else raw_typed(rows[kind], f"b{number}")
+            for number, rows in enumerate(batches)
+        ]
+        whole = pl.concat(frames).with_columns(
+            (pl.lit("2025-01-0") + (pl.col("_row") % 4 + 1).cast(pl.String)).alias(PARTITION)
+        )
+        order = list(range(whole.height))
+        random.shuffle(order)
+        at_once = cleaned(whole)
+        chunked = [cleaned(whole[order].filter(pl.col(PARTITION).is_in(part))) for part in (days[:cut], days[cut:])]
+        again = chunked[0] | chunked[1]
+        assert set(at_once) == set(again) == set(whole[PARTITION])
+        for day, done in at_once.items():
+            rows = whole.filter(pl.col(PARTITION) == day).height
+            assert done.rows.height + done.rejected.height + done.duplicates == rows
+            for one, other in ((done.rows, again[day].rows), (done.rejected, again[day].rejected)):
+                assert one.equals(other)
+                assert digest_of_frame(one) == digest_of_frame(other)
+            assert (done.duplicates, done.failures) == (again[day].duplicates, again[day].failures)
+
+
+def raw_typed(rows: list[dict[str, Any]], source: str) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=TYPED).with_columns(
+        pl.lit(DAY).alias(PARTITION),
+        pl.lit(source).alias("_source"),
+        pl.int_range(pl.len()).alias("_row"),
+        pl.lit(False).alias("_stray"),
+    )
+
+
+def cleaned(rows: pl.DataFrame) -> dict[str, Cleaned]:
+    done = clean(rows, CONTRACT, place="m") if rows.height else {}
+    assert all(isinstance(each, Cleaned) for each in done.values())
+    return {day: each for day, each in done.items() if isinstance(each, Cleaned)}

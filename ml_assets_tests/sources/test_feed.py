@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from ml_assets.contract import Contract
+from ml_assets.digests import digest_of_frame
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.sources import Calendar, open_source
@@ -142,3 +143,67 @@ def test_columns_that_the_contract_does_not_know_are_kept_as_text(feed: Feed, la
         frame(at(3)).with_columns(voucher=pl.Series([value])).write_parquet(tmp_path / "landing" / f"{name}.parquet")
     rows = read_partitions(feed, survey(feed, lake), ["2025-01-03"])
     assert rows["voucher"].to_list() == ["7", "A0", "[1, 2]"]
+
+
+def test_a_column_that_was_renamed_is_named_with_its_likely_new_name(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    for old, new in (("km", "KM_"), ("km", "distance"), ("at", "At")):
+        frame(at(3)).rename({old: new}).write_parquet(tmp_path / "landing" / "a.parquet")
+        with pytest.raises(
+            SourceError, match=rf"lacks the column '{old}' \(perhaps renamed to '{new}'\) of the contract"
+        ):
+            refused(feed, lake)
+
+
+def refused(feed: Feed, lake: Lake) -> None:
+    found = survey(feed, lake)
+    for reason in found.unreadable.values():
+        raise SourceError(reason)
+    read_partitions(feed, found, ["2025-01-03"])
+
+
+def test_what_differs_from_the_contract_and_is_taken_nevertheless_is_told(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    land(tmp_path, "a", at(3))
+    other = frame(at(3)).select(
+        "late", pl.col("at").cast(pl.Datetime("ms", "UTC")), km=pl.lit("5.00E+05"), more=pl.lit(1)
+    )
+    other.write_parquet(tmp_path / "landing" / "b.parquet")
+    found = survey(feed, lake)
+    assert read_partitions(feed, found, ["2025-01-03"])["km"].to_list() == [1.0, 500_000.0]
+    assert list(found.drift) == ["b.parquet"]
+    new, order, time, number = found.drift["b.parquet"]
+    assert new.startswith("new column 'more'")
+    assert order == "columns in another order than the contract's: late, at, km"
+    assert time.startswith("column 'at' arrived as Datetime(time_unit='ms'")
+    assert number.startswith("column 'km' arrived as text, the contract says Float64")
+
+
+def test_columns_in_another_order_or_with_blanks_around_their_names_change_nothing(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    path, read = tmp_path / "landing" / "a.parquet", []
+    for each in (
+        frame(at(3)),
+        frame(at(3)).select("late", "km", "at"),
+        frame(at(3)).rename({"at": " at ", "km": "km "}),
+    ):
+        each.write_parquet(path)
+        read.append(digest_of_frame(read_partitions(feed, survey(feed, lake), ["2025-01-03"])))
+    assert len(set(read)) == 1
+
+
+@pytest.mark.parametrize(
+    ("km", "said"),
+    [
+        (pl.Series([2**53 + 1]), "arrived as Int64 with 9007199254740993, the contract says Float64"),
+        (pl.Series([[1.5]]), r"arrived as List\(Float64\)"),
+        (pl.Series(["1,5"]), "arrived as String with '1,5'"),
+    ],
+)
+def test_a_typed_value_that_would_change_refuses_the_batch(
+    feed: Feed, lake: Lake, tmp_path: Path, km: pl.Series, said: str
+) -> None:
+    frame(at(3)).with_columns(km=km).write_parquet(tmp_path / "landing" / "a.parquet")
+    with pytest.raises(SourceError, match=rf"a.parquet: column 'km' {said}"):
+        read_partitions(feed, survey(feed, lake), ["2025-01-03"])

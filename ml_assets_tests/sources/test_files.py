@@ -58,6 +58,10 @@ def test_a_missing_root_is_an_error_and_an_empty_one_is_quiet(tmp_path: Path) ->
         ("1.csv.gz", gzip.compress(b"id,zone\n" + b"1,a\n" * 999, mtime=0)[:-20], "cannot be read as csv"),
         ("1.csv", b"id,zone\n1,a,b,c\n", "cannot be read as csv"),
         ("1.csv", b"id,zone\n1,\xff\xfe\n", "is not written in utf-8: line 2 holds"),
+        ("1.csv.gz", gzip.compress(b"id,zone\n1,a\n2,\xff\n", mtime=0), r"line 3 holds b'\\xff'"),
+        ("1.jsonl", b'{"id": 1}\n{"id": "\xff"}\n', "is not written in utf-8: line 2 holds"),
+        ("1.csv", b"id,zone,id\n1,a,2\n", "two columns have the name 'id'"),
+        ("1.csv", b"id, id \n1,2\n", "two columns have the name 'id'"),
         ("1.jsonl", b"{broken", "cannot be read as jsonl"),
         ("1.xlsx", b"x", "tells no format"),
     ],
@@ -97,3 +101,50 @@ def test_a_csv_without_header_takes_the_declared_names_and_their_number_must_fit
 )
 def test_object_keys_match_as_paths_do(key: str, pattern: str, expected: bool) -> None:
     assert matches(key, pattern) == expected
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("encoding", ["utf8", "utf-8-sig", "latin-1", "cp1252", "utf-16"])
+def test_csv_is_read_in_its_encoding_packed_or_not(tmp_path: Path, packed: str, encoding: str) -> None:
+    import pyarrow as pa
+
+    content = "id,straße\n1,Köln\n".encode(encoding)
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": lambda it: pa.compress(it, codec="zstd", asbytes=True)}[packed]
+    (tmp_path / f"1.csv{packed}").write_bytes(pack(content))
+    found = source(f"{tmp_path}/*", csv={"encoding": encoding})
+    (batch,) = found.batches()
+    assert found.read(batch).to_dicts() == [{"id": "1", "straße": "Köln"}]
+    assert found.read(batch, ["id"]).to_dicts() == [{"id": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "said"),
+    [
+        ("cp1252", b"id,zone\n1,a\n2,\x81\n", r"not written in cp1252: line 3 holds b'\\x81'"),
+        ("ascii", b"id,zone\n1,\xe4\n", r"not written in ascii: line 2 holds b'\\xe4'"),
+        ("utf-16", "id\n1\n".encode("utf-16")[:-1], "not written in utf-16"),
+        ("utf8", "id\n1\n".encode("utf-16"), r"not written in utf-8: line 1 holds b'\\xff'"),
+        ("utf8", "id\n1\n".encode("utf-16-le"), "has damaged characters; is it in another encoding"),
+    ],
+)
+def test_a_wrong_encoding_is_refused_with_file_line_and_bytes(
+    tmp_path: Path, encoding: str, content: bytes, said: str
+) -> None:
+    (tmp_path / "1.csv").write_bytes(content)
+    found = source(f"{tmp_path}/*", csv={"encoding": encoding})
+    with pytest.raises(SourceError, match=rf"1\.csv .*{said}"):
+        found.read(found.batches()[0])
+
+
+def test_lossy_reading_leaves_a_mark_in_place_of_the_damage(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_bytes(b"id,zone\n1,\xff\n")
+    found = source(f"{tmp_path}/*", csv={"encoding": "utf8-lossy"})
+    assert found.read(found.batches()[0])["zone"].to_list() == ["\ufffd"]
+
+
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text(" id ,zone \n1,a\n")
+    found = source(f"{tmp_path}/*")
+    (batch,) = found.batches()
+    assert found.read(batch).columns == ["id", "zone"]
+    assert found.read(batch, ["zone"]).columns == ["zone"]
