@@ -26,4 +26,6 @@ def open_source(spec: AnySource, place: str, access: Access | None = None, calen
         return FileSource(spec, LocalObjects(spec.uri, place), place)
     if isinstance(spec, HttpSource):
         raise NotImplementedError
-    raise NotImplementedError
+    from ml_assets.sources.sql import SqlTable
+
+    return SqlTable(spec, place, access.databases.get(spec.database), calendar)
