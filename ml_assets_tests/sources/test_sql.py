@@ -2,13 +2,14 @@
 
 import itertools
 import logging
+import select
 import signal
 import socket
 import sqlite3
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -568,32 +569,27 @@ def resetting_proxy(port: int, passed: int, resets: int) -> Iterator[int]:
     """A proxy that resets the first connections once the server has sent some bytes through them."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def pump(source: socket.socket, target: socket.socket, most: int | None) -> None:
+    def pump(client: socket.socket, most: int | None) -> None:
         sent = 0
-        with source, target:
-            while data := outcome(lambda: source.recv(4096)):
-                if isinstance(data, OSError):
-                    break
-                sent += len(data)
-                if most is not None and sent > most:
-                    target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    break
-                if isinstance(outcome(lambda data=data: target.sendall(data)), OSError):
-                    break
-            outcome(lambda: source.shutdown(socket.SHUT_RDWR))
-            # Closed alone, a socket that another thread reads from would stay open.
-            if most is None or sent <= most:
-                outcome(lambda: target.shutdown(socket.SHUT_RDWR))
+        with client, socket.create_connection(("127.0.0.1", port)) as server, suppress(OSError):
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(4096)
+                    if not data:
+                        return
+                    sent += len(data) if source is server else 0
+                    if most is not None and sent > most:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
+                    (client if source is server else server).sendall(data)
 
     def serve() -> None:
         for number in itertools.count():
             client = outcome(lambda: listener.accept()[0])
             if isinstance(client, OSError):
                 return
-            server = socket.create_connection(("127.0.0.1", port))
             most = passed if number < resets else None
-            threading.Thread(target=pump, args=[client, server, None], daemon=True).start()
-            threading.Thread(target=pump, args=[server, client, most], daemon=True).start()
+            threading.Thread(target=pump, args=[client, most], daemon=True).start()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
