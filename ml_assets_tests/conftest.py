@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_assets.settings import PROJECT_ROOT
+from ml_assets_tests.postgres import Postgres, packaged_binaries, postgres_server, system_binaries
 from ml_assets_tests.project import SMALL_MODEL, Project
 
 SHARED_DATA = PROJECT_ROOT.parent / "shared" / "data"
@@ -56,3 +57,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data: {SHARED_DATA} is absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that is up before and after each test."""
+    binaries = system_binaries() or packaged_binaries()
+    if binaries is None:
+        if os.environ.get("CI"):
+            pytest.fail("no PostgreSQL: install the package postgresql, or pgserver from the dev extra")
+        pytest.skip("no PostgreSQL: install the package postgresql, or pgserver from the dev extra")
+    with postgres_server(binaries) as server:
+        yield server

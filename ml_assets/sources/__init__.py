@@ -27,4 +27,6 @@ def open_source(spec: AnySource, place: str, access: Access | None = None, calen
         return FileSource(spec, LocalObjects(spec.uri, place), place)
     if isinstance(spec, HttpSource):
         return HttpBatches(spec, place, access, calendar)
-    raise NotImplementedError
+    from ml_assets.sources.sql import SqlTable
+
+    return SqlTable(spec, place, access.databases.get(spec.database), calendar)

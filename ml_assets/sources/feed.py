@@ -182,6 +182,7 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
             stray: pl.Series | pl.Expr = pl.lit(False)
         else:
             days = _local_days(rows.get_column(feed.calendar.time), feed)
+            _refuse_other_days(days, feed, batch)
             day, stray = days.fill_null(found.homes[batch]), days.is_null()
         rows = rows.with_row_index(ROW).with_columns(
             pl.col(ROW).cast(pl.Int64), day.alias(PARTITION), stray.alias(STRAY), pl.lit(batch.id).alias(SOURCE)
@@ -236,6 +237,18 @@ def _local_days(times: pl.Series, feed: Feed) -> pl.Series:
     if calendar.clip:
         days = days.clip(calendar.first, calendar.last)
     return days.set(~days.is_between(calendar.first, calendar.last or _today(feed)), None).dt.to_string("%Y-%m-%d")
+
+
+def _refuse_other_days(days: pl.Series, feed: Feed, batch: Batch) -> None:
+    """Rows of another day than the source said would be lost: no partition would read them."""
+    others = days.filter(days != batch.day) if batch.day is not None else days.clear()
+    if feed.calendar is not None and len(others):
+        time = feed.calendar.time
+        raise SourceError(
+            f"{feed.source.place}: {feed.source.address(batch)}: by the contract {time} is a "
+            f"{feed.contract.types[time]}, by which {len(others):,} of its rows lie on other days, such as "
+            f"{others[0]}; give {time} the same type at both places: with a time zone, or without"
+        )
 
 
 def _dates(times: pl.Series, feed: Feed) -> pl.Series:
