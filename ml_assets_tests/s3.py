@@ -71,6 +71,12 @@ class S3:
         for body in bodies:
             self._sqs.send_message(QueueUrl=queue, MessageBody=body)
 
+    def in_queue(self, queue: str) -> int:
+        """Messages of a queue that were not deleted, those in flight included."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        told = self._sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return sum(map(int, told.values()))
+
     @cached_property
     def _client(self) -> Any:
         return self._session.client("s3", endpoint_url=self.url)

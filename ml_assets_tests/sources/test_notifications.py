@@ -52,7 +52,8 @@ def test_only_a_notification_of_a_matching_object_costs_a_listing(
     bucket = f"events-{through_topic}".lower()
     server.create_bucket(bucket)
     server.put(bucket, "orders/1.csv", b"id\n1\n")
-    found = listing(proxy, bucket, server.notify(bucket, bucket, through_topic=through_topic))
+    queue = server.notify(bucket, bucket, through_topic=through_topic)
+    found = listing(proxy, bucket, queue)
     assert len(found.batches(certain=False)) == 1
     assert lists(proxy) == 1
     assert len(found.batches(certain=False)) == 1
@@ -67,6 +68,7 @@ def test_only_a_notification_of_a_matching_object_costs_a_listing(
     server.delete(bucket, "orders/1.csv")
     assert len(found.batches(certain=False)) == 25
     assert lists(proxy) == 1
+    assert server.in_queue(queue) == 0
 
 
 STRANGE = {
@@ -92,6 +94,7 @@ def test_a_message_that_cannot_be_understood_counts_as_a_change_once_and_is_logg
         found.batches(certain=False)
         found.batches(certain=False)
     assert lists(proxy) == 1
+    assert server.in_queue(queue) == 0
     (line,) = [each.getMessage() for each in caplog.records if each.name == notifications.__name__]
     assert line.startswith(f"demo: source: {queue} holds a message that is no S3 event; listing anew")
 
