@@ -76,6 +76,25 @@ def check_results(
 
 
 CONSERVATION = "rows_are_conserved"
+LABELS = "rows_are_labelled_or_counted"
+
+
+def labels_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check that no row is lost or doubled on the way from cleaned to labelled."""
+    return dg.AssetCheckSpec(LABELS, asset=key, blocking=True, description="cleaned = labelled + not yet labelled")
+
+
+def labels_result(key: dg.AssetKey, counts: Mapping[str, int]) -> dg.AssetCheckResult:
+    """Whether the rows of a training add up."""
+    told = ("cleaned", "labelled", "not_yet_labelled")
+    return dg.AssetCheckResult(
+        passed=counts["cleaned"] == counts["labelled"] + counts["not_yet_labelled"],
+        asset_key=key,
+        check_name=LABELS,
+        metadata={name: dg.MetadataValue.int(counts[name]) for name in told},
+    )
+
+
 ACCEPTANCE = "every_batch_is_accepted"
 
 

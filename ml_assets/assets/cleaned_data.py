@@ -4,6 +4,7 @@ raw = cleaned + rejected + duplicates, for every day, is a blocking check.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import dagster as dg
@@ -73,7 +74,7 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             raw = tables.read(model.name, "raw_data", [each for each in partitions if each in raw_records])
             made: dict[str, Made | MlAssetsError] = {}
-            done = clean(raw, contract, null_values=model.spec.source.null_values, hook=model.hook, place=place)
+            done = clean(raw, contract, **asdict(model.rows_feed.reading), hook=model.hook, place=place)
             for each in partitions:
                 if each not in raw_records:
                     made[each] = BatchRefusedError(f"raw_data has no such partition; materialise {model.name}/raw_data")

@@ -4,6 +4,7 @@ Partitioned by arrival where outcomes come in files of their own, and like the r
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -79,7 +80,7 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
     assert feed is not None
     assert feed.calendar is not None
     assert model.spec.outcomes is not None
-    time, null_values, limits = feed.calendar.time, model.spec.outcomes.null_values, model.spec.outcomes.limits
+    time, limits = feed.calendar.time, model.spec.outcomes.limits
     found = survey(feed, tables)
     for batch, reason in found.unreadable.items():
         context.log.error(f"{batch.id}: {reason}")
@@ -92,7 +93,7 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
                     raise SourceError(found.blocked[each])
                 rows = read_partitions(feed, found, [each])
                 place = f"{model.name}/outcomes"
-                done = clean(rows, feed.contract, null_values=null_values, place=place).get(each)
+                done = clean(rows, feed.contract, **asdict(feed.reading), place=place).get(each)
             except MlAssetsError as error:
                 made[each] = error
                 continue

@@ -1,6 +1,7 @@
 """`raw_data`: rows as they arrived, with where they came from. A day holds the rows of all batches that touch it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
 from ml_assets.records import Basis, Problem
 from ml_assets.resources import LakeResource
-from ml_assets.sources.feed import read_partitions, survey
+from ml_assets.sources.feed import Survey, read_partitions, survey
 
 INGESTED_AT = "_ingested_at"
 
@@ -28,6 +29,13 @@ def raw_basis(model: Model, fingerprint: str) -> Basis:
     return Basis(
         fingerprint, digest_of([fingerprint, model.rows_contract.digest, model.spec.source.limits.model_dump()])
     )
+
+
+def _provenance(found: Survey, partition: str) -> dict[str, Any]:
+    """The batches of a partition, and how they differ from the contract; a sentence or two of it, for people."""
+    batches = {each.id: each.fingerprint for each in sorted(found.partitions.get(partition, {}))}
+    drift = [f"{name}: {said}" for name in batches for said in found.drift.get(name, [])]
+    return {"batches": batches} | ({"drift": "; ".join(drift[:10])} if drift else {})
 
 
 def raw_data(model: Model) -> dg.AssetsDefinition:
@@ -67,9 +75,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         def _read(partitions: list[str]) -> dict[str, Slice | MlAssetsError]:
             try:
                 rows = read_partitions(model.rows_feed, found, partitions)
-                judged = clean(
-                    rows, contract, null_values=model.spec.source.null_values, place=f"{model.name}/raw_data"
-                )
+                judged = clean(rows, contract, **asdict(model.rows_feed.reading), place=f"{model.name}/raw_data")
             except MlAssetsError as error:
                 if len(partitions) == 1:
                     return {partitions[0]: error}
@@ -90,7 +96,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
                     return BatchRefusedError(f"{model.name}/raw_data {partition}: {broken}")
             return Slice(
                 frame=frame,
-                details={"batches": {each.id: each.fingerprint for each in found.partitions.get(partition, {})}},
+                details=_provenance(found, partition),
                 failures=judged.failures if judged is not None else {},
                 volatile=(INGESTED_AT,),
             )
@@ -99,6 +105,8 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         rows = {each: found.rows(each) for each in wanted}
         bases = {each: raw_basis(model, found.fingerprint(each)) for each in wanted}
         done = refresh(context, model, tables, {"raw_data": None}, bases, rows, work, blocked=found.blocked)
+        for name, drift in sorted(found.drift.items()):
+            context.log.warning(f"{model.rows_feed.source.place}: {name}: {'; '.join(drift)}")
         failures = done.failures("raw_data")
         unreadable = {each.id: Problem(reason, "Land it again") for each, reason in found.unreadable.items()}
         results = [

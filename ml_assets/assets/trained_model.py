@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
-from ml_assets.checks import check_results, check_specs
+from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
 from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
@@ -82,7 +82,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         schema=schema,
         code=model.training_digest,
     )
-    checks = check_specs(spec.key, schema, blocking=True)
+    checks = [*check_specs(spec.key, schema, blocking=True), labels_spec(spec.key)]
 
     @dg.multi_asset(**execution(model, [spec], checks))
     def step(context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource) -> dg.MaterializeResult:
@@ -117,6 +117,12 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "validation": len(rows.sides.validation),
             "test": len(rows.sides.test),
         }
+        labels = labels_result(spec.key, counts)
+        if not labels.passed:
+            raise TrainingError(
+                f"{model.name}: {counts['cleaned']:,} cleaned rows became {counts['labelled']:,} labelled and "
+                f"{counts['not_yet_labelled']:,} others: is {', '.join(model.outcome_key)} unique in cleaned_data?"
+            )
         data_digest = digest_of_frame(rows.frame)
         with tracking.run(context, model.name) as mlflow:
             trained = train(
@@ -184,7 +190,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "model_digest": dg.MetadataValue.text(model_digest),
                 "data_digest": dg.MetadataValue.text(data_digest),
             },
-            check_results=list(check_results(key_of(model, "trained_model"), schema, {WHOLE: {}})),
+            check_results=[*check_results(spec.key, schema, {WHOLE: {}}), labels],
         )
 
     return step

@@ -62,7 +62,8 @@ def label(
     beside = [name for name in features.columns if name not in (PARTITION, target)]
     joined = features.select(beside).join(latest, on=key, how="left", nulls_equal=True)
     labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
-    return Labelled(labelled, joined.height, joined.height - labelled.height)
+    waiting = joined.get_column(target).null_count()
+    return Labelled(labelled, features.height, waiting)
 
 
 def model_inputs(features: pl.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ the lake's `surveys` table, so that a tick of a sensor costs a listing.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -23,6 +23,7 @@ from ml_assets.ml.parsing import Reading, read_column
 from ml_assets.sources.batch import Batch, Calendar, Source
 from ml_assets.sources.drift import drift_of, lacking
 from ml_assets.sources.listing import Listing
+from ml_assets.waits import wait_after
 
 _SURVEYS = "surveys"
 _SCHEMA = {
@@ -33,6 +34,19 @@ _SCHEMA = {
     "rows": pl.Int64,
     "home": pl.Boolean,
 }
+
+
+@dataclass(frozen=True)
+class ReadFailure:
+    """Why a batch could not be read, how often in a row, and when last."""
+
+    reason: str
+    failures: int
+    at: datetime
+
+    def holds(self, now: datetime) -> bool:
+        """Whether it is too early to try again."""
+        return now < self.at + wait_after(self.failures)
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,16 @@ class Feed:
         calendar = self.calendar
         kind = str(self.contract.types[calendar.time]) if calendar else None
         return digest_of([self.source.spec.reading(), asdict(calendar) if calendar else None, kind])
+
+    @cached_property
+    def unread(self) -> dict[Batch, ReadFailure]:
+        """Batches that could not be read by this process, so that they are not read again at every tick."""
+        return {}
+
+    @cached_property
+    def unsettled(self) -> dict[tuple[Batch, date], list[dict[str, Any]]]:
+        """Days of batches with rows of the future, as they are on one day."""
+        return {}
 
     @cached_property
     def reading(self) -> Reading:
@@ -130,7 +154,7 @@ def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
         if known.is_empty()
         else known.filter(pl.col("feed").str.starts_with(f"{feed.name}/"))
     )
-    days_of: dict[tuple[str, str], list[dict[str, object]]] = {}
+    days_of: dict[tuple[str, str], list[dict[str, Any]]] = {}
     touched_before: dict[str, set[str]] = {}
     for row in known.iter_rows(named=True):
         if row["feed"] == feed.key:
@@ -142,17 +166,19 @@ def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
             found.partitions.setdefault(batch.day, {})[batch] = batch.rows
             found.homes[batch] = batch.day
             continue
-        days = days_of.get((batch.id, batch.fingerprint))
+        days = days_of.get((batch.id, batch.fingerprint)) or feed.unsettled.get((batch, _today(feed)))
         if days is None:
             try:
-                counted, settled = _days_of(feed, batch)
+                counted, settled = _tried(feed, batch, certain=certain)
             except SourceError as error:
                 found.unreadable[batch] = str(error)
                 found.blocked |= dict.fromkeys(touched_before.get(batch.id, ()), str(error))
                 continue
+            days = counted.to_dicts()
             if settled:
                 fresh.append(counted)
-            days = counted.to_dicts()
+            else:
+                feed.unsettled[batch, _today(feed)] = days
         for day in days:
             found.partitions.setdefault(str(day["partition"]), {})[batch] = int(str(day["rows"]))
             if day["home"]:
@@ -160,6 +186,20 @@ def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
     if fresh:
         lake.append(feed.model, _SURVEYS, pl.concat(fresh))
     return found
+
+
+def _tried(feed: Feed, batch: Batch, *, certain: bool) -> tuple[pl.DataFrame, bool]:
+    """What `_days_of` gives. A batch that could not be read is read again at growing intervals, or for certainty."""
+    earlier, now = feed.unread.get(batch), datetime.now(UTC)
+    if earlier is not None and not certain and earlier.holds(now):
+        raise SourceError(earlier.reason)
+    try:
+        days = _days_of(feed, batch)
+    except SourceError as error:
+        feed.unread[batch] = ReadFailure(str(error), earlier.failures + 1 if earlier else 1, now)
+        raise
+    feed.unread.pop(batch, None)
+    return days
 
 
 def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from ml_assets.checks import column_check
+from ml_assets.checks import LABELS, column_check
 from ml_assets.lake import WHOLE
 from ml_assets_tests.project import Project
 
@@ -78,6 +78,10 @@ def test_every_column_of_every_asset_was_checked_and_only_raw_rows_may_fail(smal
         columns = graph.get(key.asset_key).metadata["dagster/column_schema"].schema.columns
         names = {each.name for each in graph.asset_check_keys if each.asset_key == key.asset_key}
         assert {column_check(column.name) for column in columns} <= names
+    labels = evaluations[dg.AssetCheckKey(dg.AssetKey([MODEL, "trained_model"]), LABELS)]
+    counts = {name: labels.metadata[name].value for name in ("cleaned", "labelled", "not_yet_labelled")}
+    assert counts["cleaned"] == small.lake.read(MODEL, "cleaned_data").height
+    assert counts["cleaned"] == counts["labelled"] + counts["not_yet_labelled"]
     rejected = small.lake.read(MODEL, "rejected_rows")
     items = evaluations[dg.AssetCheckKey(dg.AssetKey([MODEL, "raw_data"]), "column_items")]
     assert items.metadata["failing_rows"].value == rejected["reasons"].str.contains('"column": "items"').sum()

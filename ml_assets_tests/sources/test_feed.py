@@ -207,3 +207,21 @@ def test_a_typed_value_that_would_change_refuses_the_batch(
     frame(at(3)).with_columns(km=km).write_parquet(tmp_path / "landing" / "a.parquet")
     with pytest.raises(SourceError, match=rf"a.parquet: column 'km' {said}"):
         read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+
+
+def test_a_batch_that_cannot_be_read_is_not_read_at_every_tick_and_is_found_when_it_is_mended(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    path = tmp_path / "landing" / "a.parquet"
+    path.write_bytes(b"PAR1 garbage")
+    (batch,) = survey(feed, lake, certain=False).unreadable
+    assert feed.unread[batch].failures == 1
+    for _ in range(3):
+        assert "cannot be read as parquet" in survey(feed, lake, certain=False).unreadable[batch]
+    assert feed.unread[batch].failures == 1, "a tick every few seconds reads nothing"
+    survey(feed, lake)
+    assert feed.unread[batch].failures == 2, "who starts work reads it again"
+    land(tmp_path, "a", at(3))
+    found = survey(feed, lake, certain=False)
+    assert found.unreadable == {}
+    assert set(found.partitions) == {"2025-01-03"}
