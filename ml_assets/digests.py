@@ -29,17 +29,29 @@ def digest_of_frame(frame: pl.DataFrame) -> str:
     for name in sorted(frame.columns):
         series = frame.get_column(name)
         sha.update(f"\0{name}\0{series.dtype}\0".encode())
-        sha.update(np.packbits(series.is_null().to_numpy()).tobytes())
+        nulls = series.null_count()
+        sha.update(np.packbits(series.is_null().to_numpy()).tobytes() if nulls else b"complete")
         if series.dtype == pl.Null:
             continue
         if series.dtype == pl.Boolean or series.dtype.is_numeric() or series.dtype.is_temporal():
-            physical = series.to_physical().fill_null(False if series.dtype == pl.Boolean else 0)
-            sha.update(np.ascontiguousarray(physical.to_numpy()).tobytes())
+            physical = series.to_physical()
+            physical = physical.fill_null(False if series.dtype == pl.Boolean else 0) if nulls else physical
+            sha.update(np.ascontiguousarray(physical.to_numpy()).data)
         else:
-            text = series.cast(pl.String).fill_null("")
-            sha.update(text.str.len_bytes().to_numpy().tobytes())
-            sha.update(text.str.join("").item().encode())
+            text = series.cast(pl.String)
+            for part in _text_buffers(text.fill_null("") if nulls else text):
+                sha.update(part)
     return sha.hexdigest()
+
+
+def _text_buffers(texts: pl.Series) -> tuple[Any, Any]:
+    """Where each text ends, and all texts one after the other, without a copy into Python."""
+    array = texts.rechunk().to_arrow().cast("large_string")
+    if not len(array):
+        return b"", b""
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.ascontiguousarray(ends - ends[0]), (memoryview(data)[ends[0] : ends[-1]] if data is not None else b"")
 
 
 def digest_of_fitted(estimator: Any) -> str:

@@ -97,33 +97,38 @@ def clean(
         found, broken = _violations(good, contract, place)
         good, reasons = _without(good, found), pl.concat([reasons, dropped, found])
         refused |= failed | broken
-    kept = _without_duplicates(good, numbered, contract)
-    rejected = _rejected(numbered, reasons)
-    failures = reasons.join(numbered.select("_index", PARTITION), on="_index", how="left")
+    counted = dict(good.get_column(PARTITION).value_counts().iter_rows())
+    kept = _by_partition(_without_duplicates(good, numbered, contract))
+    rejected = _by_partition(_rejected(numbered, reasons))
+    broken_rows = _by_partition(reasons.with_columns(numbered.get_column(PARTITION).gather(reasons["_index"])))
+    nothing = Cleaned.empty(contract)
     done: dict[str, Cleaned | BatchRefusedError] = dict(refused)
     for partition in numbered.get_column(PARTITION).unique().sort():
         if partition not in refused:
-            own = pl.col(PARTITION) == partition
-            rows = kept.filter(own).drop(PARTITION)
+            rows = kept.get(partition, nothing.rows)
             done[partition] = Cleaned(
                 rows,
-                rejected.filter(own).drop(PARTITION),
-                good.filter(own).height - rows.height,
-                _count(failures.filter(own)),
+                rejected.get(partition, nothing.rejected),
+                counted.get(partition, 0) - rows.height,
+                _count(broken_rows[partition]) if partition in broken_rows else {},
             )
     return done
+
+
+def _by_partition(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = frame.partition_by(PARTITION, include_key=False, maintain_order=True, as_dict=True)
+    return {str(partition): part for (partition,), part in parts.items()}
 
 
 def _without_duplicates(good: pl.DataFrame, numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     """One row per key and day: the one that arrived in the later batch or, within a batch, further down."""
     key = contract.having("key") or list(contract.types)
-    kept = (
-        good.join(numbered.select("_index", SOURCE, ROW), on="_index", how="left")
-        .sort(SOURCE, ROW)
-        .unique([PARTITION, *key], keep="last", maintain_order=True)
-        .sort(PARTITION, *key)
-        .select(PARTITION, *contract.types)
-    )
+    whose = [PARTITION, *key]
+    arrival = numbered.select(pl.col(SOURCE).rank("dense"), ROW)[good.get_column("_index")]
+    ordered = good.with_columns(arrival).sort(*whose, SOURCE, ROW)
+    followed = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(-1)) for name in whose)
+    last = pl.int_range(pl.len()) == pl.len() - 1
+    kept = ordered.filter(~followed | last).select(PARTITION, *contract.types)
     return kept if contract.having("key") else _with_surrogate_key(kept, contract)
 
 
@@ -138,6 +143,8 @@ def _with_surrogate_key(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 
 def _without(frame: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+    if reasons.is_empty():
+        return frame
     return frame.filter(~pl.col("_index").is_in(reasons.get_column("_index").unique().implode()))
 
 
@@ -157,6 +164,8 @@ def _parse(numbered: pl.DataFrame, contract: Contract, reading: Reading) -> tupl
     reasons = [pl.DataFrame(schema=_REASONS)]
     for name, kind in contract.types.items():
         given, typed = read_column(numbered.get_column(name), kind, reading)
+        if typed.dtype.is_float():  # no model can learn from an infinite number
+            typed = typed.set(typed.is_infinite(), None)
         columns.append(typed)
         reasons.append(_reasons(numbered, given.is_not_null() & typed.is_null(), given, f"is a {kind}"))
         if given.dtype == pl.String and not kind.is_numeric():

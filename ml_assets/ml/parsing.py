@@ -22,22 +22,20 @@ class Reading:
 def read_column(series: pl.Series, kind: pl.DataType, reading: Reading) -> tuple[pl.Series, pl.Series]:
     """A column as given, null where it stands for nothing, and the same as `kind`, null too where it cannot be one.
 
-    A text such as `NaN` is a missing number. An infinite number is none that a model can use: it cannot be one.
+    A text such as `NaN` is a missing number.
     """
     given = without_null_markers(series, reading.null_values)
     if given.dtype == pl.String and kind.is_numeric():
         given = given.set(given.str.to_lowercase().is_in(["nan", "+nan", "-nan"]), None)
-    typed = parse_column(given, kind, reading.decimal)
-    if typed.dtype.is_float():
-        typed = typed.set(~typed.is_finite(), None)
-    return given, typed
+    return given, parse_column(given, kind, reading.decimal)
 
 
 def without_null_markers(series: pl.Series, null_values: Sequence[str]) -> pl.Series:
     """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN."""
     if series.dtype == pl.String:
         series = series.str.strip_chars()
-        return series.set(series.is_in(list(null_values)), None)
+        missing = series.is_in(list(null_values))
+        return series.set(missing, None) if missing.any() else series
     return series.fill_nan(None) if series.dtype.is_float() else series
 
 

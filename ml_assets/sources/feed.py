@@ -227,7 +227,8 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
         rows = rows.with_row_index(ROW).with_columns(
             pl.col(ROW).cast(pl.Int64), day.alias(PARTITION), stray.alias(STRAY), pl.lit(batch.id).alias(SOURCE)
         )
-        frames.append(rows.filter(pl.col(PARTITION).is_in(wanted)))
+        inside = rows.get_column(PARTITION).is_in(wanted)
+        frames.append(rows if inside.all() else rows.filter(inside))
     if not frames:
         own: dict[str, Any] = {PARTITION: pl.String, SOURCE: pl.String, ROW: pl.Int64, STRAY: pl.Boolean}
         return pl.DataFrame(schema=dict(feed.contract.types) | own)
@@ -321,9 +322,8 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     columns = []
     for name, kind in feed.contract.types.items():
         series, typed = read_column(rows.get_column(name), kind, feed.reading)
-        lost = series.is_not_null() & typed.is_null()
-        if lost.any():
-            example = series.filter(lost)[0]
+        if typed.null_count() > series.null_count():
+            example = series.filter(typed.is_null() & series.is_not_null())[0]
             raise SourceError(
                 f"{where}: column {name!r} arrived as {series.dtype} with {example!r}, the contract says {kind}; "
                 "mend the file, or the contract"

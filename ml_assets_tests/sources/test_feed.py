@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, Lake
+from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.spec import FilesSource
@@ -225,3 +227,15 @@ def test_a_batch_that_cannot_be_read_is_not_read_at_every_tick_and_is_found_when
     found = survey(feed, lake, certain=False)
     assert found.unreadable == {}
     assert set(found.partitions) == {"2025-01-03"}
+
+
+def test_an_infinite_number_holds_up_no_batch_because_its_row_is_rejected_later(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    typed = frame(at(3), at(3, 13), at(3, 14)).with_columns(km=pl.Series([1.0, float("inf"), float("nan")]))
+    typed.write_parquet(tmp_path / "landing" / "a.parquet")
+    rows = read_partitions(feed, survey(feed, lake), ["2025-01-03"])
+    done = clean(rows, feed.contract, place="m")["2025-01-03"]
+    assert isinstance(done, Cleaned)
+    assert done.rows["km"].to_list() == [1.0]
+    assert [json.loads(each)[0]["check"] for each in done.rejected["reasons"]] == ["is a Float64", "not_nullable"]
