@@ -1,10 +1,14 @@
 """Materialise a model in this process, on the persistent Dagster instance, with short lines of progress."""
 
+import contextlib
 import logging
 import os
 import shutil
+import signal
+import socket
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -102,10 +106,10 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
 
     if not requests:
         return []
-    loggers = dg.Definitions(loggers={"console": _progress_logger(tell)})
-    job = dg.Definitions.merge(definitions(), loggers).resolve_job_def(model.name)
     runs = []
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() as instance, _ctrl_c() as pressed:
+        loggers = dg.Definitions(loggers={"console": _progress_logger(tell, pressed)})
+        job = dg.Definitions.merge(definitions(), loggers).resolve_job_def(model.name)
         for request in requests:
             try:
                 result = job.execute_in_process(
@@ -127,6 +131,34 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
     return runs
 
 
+@contextlib.contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed since it was last asked.
+
+    Python swallows what a signal's handler raises when it happens to run within a weak reference's callback or a
+    finaliser. The wake-up descriptor is told in any case.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+
+        def pressed() -> bool:
+            try:
+                return signal.SIGINT in reader.recv(4096)
+            except BlockingIOError:
+                return False
+
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield pressed
+        finally:
+            signal.set_wakeup_fd(before)
+
+
 def _was_interrupted(error: Any) -> bool:
     while error is not None:
         if error.cls_name in ("DagsterExecutionInterruptedError", "KeyboardInterrupt"):
@@ -142,13 +174,19 @@ def _cause(error: Any) -> str:
     return str(error.message).strip()
 
 
-def _progress_logger(tell: Callable[[str], None]) -> dg.LoggerDefinition:
-    """Dagster's events as one line per finished step, and the steps' own messages."""
+def _progress_logger(tell: Callable[[str], None], pressed: Callable[[], bool]) -> dg.LoggerDefinition:
+    """Dagster's events as one line per finished step, and the steps' own messages.
+
+    Args:
+        pressed: whether Ctrl-C was pressed; at the next event the run ends, unless it is failing already.
+    """
 
     class Progress(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             meta = getattr(record, "dagster_meta", {})
             event = meta.get("dagster_event")
+            if pressed() and record.levelno < logging.ERROR:
+                raise dg.DagsterExecutionInterruptedError
             if event is None and record.levelno >= logging.INFO:
                 tell(f"    {meta.get('orig_message', record.getMessage())}")
             elif event is not None and event.event_type_value == "STEP_SUCCESS":

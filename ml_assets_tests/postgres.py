@@ -143,6 +143,12 @@ def _reachable(binaries: Path, folder: Path, owner: str) -> Path:
     try:
         subprocess.run([str(binaries / "postgres"), "--version"], capture_output=True, check=True, **_as(owner))
     except (PermissionError, subprocess.CalledProcessError):
-        shutil.copytree(binaries.parent, folder / "install", symlinks=True)
-        return folder / "install" / binaries.name
+        package = binaries.parent.parent
+        libraries = package.with_name(f"{package.name}.libs")  # which its programs look for beside the package
+        if not libraries.is_dir():
+            shutil.copytree(binaries.parent, folder / "install", symlinks=True)
+            return folder / "install" / binaries.name
+        for each in (package, libraries):
+            shutil.copytree(each, folder / "install" / each.name, symlinks=True)
+        return folder / "install" / package.name / binaries.parent.name / binaries.name
     return binaries

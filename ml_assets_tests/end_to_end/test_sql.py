@@ -46,7 +46,7 @@ def insert(postgres: Postgres, table: str, frame: pl.DataFrame, time: str) -> No
 
 def days_due(project: Project) -> set[str]:
     due = due_data(project.model(), project.lake)
-    assert due.problems == []
+    assert due.problems == {}
     return {day for stretch in due.stretches() for day in stretch}
 
 
