@@ -47,7 +47,7 @@ def insert(postgres: Postgres, table: str, frame: pl.DataFrame, time: str) -> No
 def days_due(project: Project) -> set[str]:
     due = due_data(project.model(), project.lake)
     assert due.problems == {}
-    return {day for stretch in due.stretches() for day in stretch}
+    return {day for stretch in due.stretches() for day in stretch.partitions}
 
 
 def contents(project: Project) -> dict[tuple[str, str], str]:
