@@ -17,6 +17,10 @@ class SourceError(MlAssetsError):
     """A source cannot be listed or read: it is missing, empty, damaged, or refuses the credentials."""
 
 
+class BatchContentError(SourceError):
+    """What arrived is empty, damaged or not what the contract says; a second look sees the same."""
+
+
 class SourceUnavailableError(SourceError):
     """A source did not answer, however often it was asked; it may again later."""
 

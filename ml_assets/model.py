@@ -132,6 +132,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     place = f"{spec.name}: {_file(folder, spec.contract)}"
     contract = Contract.read(contract_class, place)
     _check_roles(spec, contract, place)
+    _check_limits(spec, contract, place)
     allowed: Mapping[str, pl.DataType] = {name: contract.types[name] for name in contract.beforehand}
     expressions = (
         [pl.col(name) for name in contract.having("request")]
@@ -172,6 +173,17 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
         unknown = [name for name in spec.outcomes.key if name not in contract.beforehand]
         if unknown:
             raise ModelDefinitionError(f"{place}: outcomes.key {unknown} is not among {contract.beforehand}")
+
+
+def _check_limits(spec: ModelSpec, contract: Contract, place: str) -> None:
+    """A limit on a column that does not exist would never hold anything back."""
+    for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
+        for name in part.limits.columns if part else ():
+            if name not in contract.types:
+                raise ModelDefinitionError(
+                    f"{spec.name}: {key}.limits.columns names {name!r}, which is not in {place}; it has "
+                    f"{', '.join(contract.types)}"
+                )
 
 
 def _check_names(features: Features, contract: Contract, place: str) -> None:

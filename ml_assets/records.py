@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from ml_assets.errors import MlAssetsError, SourceUnavailableError
+from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
 from ml_assets.lake import Lake
 from ml_assets.waits import MOST_ATTEMPTS, wait_after
 
@@ -82,13 +82,13 @@ def held(asset: str, partition: str, terms: str, error: MlAssetsError, before: R
     """The record of a partition that could not be made.
 
     What its data or its contract refused is not tried again on the same terms. What failed because a source did not
-    answer is, with growing waits.
+    give the data (it is down, or refuses the credentials, which a person may mend there) is, with growing waits.
 
     Args:
         terms: digest of everything that decided; another one is another attempt.
         before: what is held already, if anything.
     """
-    failed = isinstance(error, SourceUnavailableError)
+    failed = isinstance(error, SourceError) and not isinstance(error, BatchContentError)
     earlier = before.details["failures"] if before is not None and before.inputs == terms else 0
     details = {"reason": str(error), "failures": earlier + 1 if failed else 0}
     return Record(_HELD + asset, partition, terms, "", 0, run_id, details=details)

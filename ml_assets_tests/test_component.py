@@ -74,6 +74,14 @@ def test_a_mistake_in_the_python_files_is_reported_with_model_file_and_name(
         assert part in message
 
 
+def test_a_limit_on_a_column_that_does_not_exist_is_refused(project: Project) -> None:
+    source = {"kind": "files", "uri": "/nowhere/*.csv", "batch": "day", "start": "2025-01-01"}
+    project.add_demo_model(source=source | {"limits": {"columns": {"distance": 0.1}}})
+    message = loading(project)
+    assert "source.limits.columns names 'distance'" in message
+    assert "distance_km" in message
+
+
 def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(project: Project) -> None:
     project.add_demo_model()
     definitions = project.definitions()

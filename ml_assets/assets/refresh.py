@@ -115,7 +115,8 @@ def refresh(
             slices = {partition: each[asset] for partition, each in made.items()}
             frame = _table(slices)
             contents = {each: digest_of_frame(part.frame.drop(part.volatile)) for each, part in slices.items()}
-            versions = _write(lake, model, asset, frame, contents, before, exact=schema is not None)
+            there = {**before.of(asset), **done[asset]}
+            versions = _write(lake, model, asset, frame, contents, there, exact=schema is not None)
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
             counted = count_failures(schema, frame) if schema is not None else {}
@@ -134,7 +135,8 @@ def refresh(
                 records.append(record)
                 done[asset][partition] = record
         append_records(lake, model.name, records)
-        context.log.info(f"{model.name}: {', '.join(schemas)}: {chunk[0]} to {chunk[-1]} written")
+        if made:
+            context.log.info(f"{model.name}: {', '.join(schemas)}: {min(made)} to {max(made)} written")
     if refused:
         _fail(context, model, done, refused)
     latest = read_latest(lake, model.name)
@@ -155,16 +157,21 @@ def _write(
     asset: str,
     frame: pl.DataFrame,
     contents: Mapping[str, str],
-    before: Latest,
+    there: Mapping[str, Record],
     *,
     exact: bool,
 ) -> dict[str, int]:
-    """Write the partitions whose content is another one than before, in one commit; the version that holds each."""
-    records = {each: before.get(asset, each) for each in contents}
+    """Write the partitions whose content is another one than before, in one commit; the version that holds each.
+
+    Args:
+        there: the latest record of each partition. They are to be believed only if the table's last write is among
+            them: a run that died may have written and not recorded.
+    """
+    believed = lake.version(model.name, asset) == max((each.version for each in there.values()), default=None)
     versions = {
-        each: record.version
-        for each, record in records.items()
-        if record is not None and record.content == contents[each] and lake.exists(model.name, asset)
+        each: there[each].version
+        for each in contents
+        if believed and each in there and there[each].content == contents[each]
     }
     changed = [each for each in contents if each not in versions]
     if changed:

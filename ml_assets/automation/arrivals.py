@@ -65,7 +65,7 @@ def _due(model: Model, lake: Lake) -> DueData:
 def _reports(
     context: dg.SensorEvaluationContext, model: Model, lake: Lake, due: DueData
 ) -> tuple[str, list[dg.AssetMaterialization | dg.AssetCheckEvaluation]]:
-    """What Dagster has to be told: problems, if they are others than before, and days that it does not know of.
+    """What Dagster has to be told once problems changed or a run was made: these, and days that it does not know.
 
     The cursor only saves work: without it everything is told once more.
     """
@@ -74,8 +74,10 @@ def _reports(
     records = lake.version(model.name, TABLE)
     events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
     if said.get("problems") != problems:
-        events.append(dg.AssetCheckEvaluation(asset_key=key_of(model, "raw_data"), **acceptance(due.problems)))
         _note_problems(lake, model, due.problems)
+    if said != {"problems": problems, "records": records}:
+        # After a run too: its step knows what it held back itself, and not what has settled since.
+        events.append(dg.AssetCheckEvaluation(asset_key=key_of(model, "raw_data"), **acceptance(due.problems)))
     if said.get("records") != records:
         events.extend(unreported(context.instance, model, lake))
     return json.dumps({"problems": problems, "records": records}), events

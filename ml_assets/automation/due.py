@@ -145,6 +145,9 @@ class _Levels:
         if state in (State.REFUSED, State.WAITING) and held is not None:
             self.due.problems[f"{asset} {self.partition}"] = problem_of(held)
         self.terms.append(basis.terms)
+        if held is not None and held.inputs == basis.terms:
+            # The waits between these attempts are the record's; to the count of failed runs each is another attempt.
+            self.terms.append(str(held.details["failures"]))
         return state is State.DUE
 
 

@@ -16,7 +16,7 @@ import polars as pl
 
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
-from ml_assets.errors import SourceError
+from ml_assets.errors import BatchContentError, SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.cleaning import ROW, SOURCE, STRAY
 from ml_assets.ml.parsing import Reading, read_column
@@ -251,7 +251,7 @@ def _days_of(feed: Feed, batch: Batch) -> tuple[pl.DataFrame, bool]:
     days = _local_days(times, feed)
     first = days.min()
     if first is None:
-        raise SourceError(
+        raise BatchContentError(
             f"{feed.source.place}: {feed.source.address(batch)}: no row has a {time} from "
             f"{feed.calendar.first} on; mend the file, or source.start"
         )
@@ -285,7 +285,7 @@ def _refuse_other_days(days: pl.Series, feed: Feed, batch: Batch) -> None:
     others = days.filter(days != batch.day) if batch.day is not None else days.clear()
     if feed.calendar is not None and len(others):
         time = feed.calendar.time
-        raise SourceError(
+        raise BatchContentError(
             f"{feed.source.place}: {feed.source.address(batch)}: by the contract {time} is a "
             f"{feed.contract.types[time]}, by which {len(others):,} of its rows lie on other days, such as "
             f"{others[0]}; give {time} the same type at both places: with a time zone, or without"
@@ -308,7 +308,7 @@ def _today(feed: Feed) -> date:
 
 def _refuse_lacking(feed: Feed, batch: Batch, columns: Sequence[str]) -> None:
     if missing := lacking(feed.contract, columns):
-        raise SourceError(f"{feed.source.place}: {feed.source.address(batch)} {missing}")
+        raise BatchContentError(f"{feed.source.place}: {feed.source.address(batch)} {missing}")
 
 
 def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
@@ -316,7 +316,9 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     _refuse_lacking(feed, batch, rows.columns)
     reserved = [name for name in rows.columns if name.startswith("_")]
     if reserved:
-        raise SourceError(f"{where}: column names that begin with _ are kept for the platform: {', '.join(reserved)}")
+        raise BatchContentError(
+            f"{where}: column names that begin with _ are kept for the platform: {', '.join(reserved)}"
+        )
     if all(kind == pl.String for kind in rows.schema.values()):
         return rows
     columns = []
@@ -324,7 +326,7 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
         series, typed = read_column(rows.get_column(name), kind, feed.reading)
         if typed.null_count() > series.null_count():
             example = series.filter(typed.is_null() & series.is_not_null())[0]
-            raise SourceError(
+            raise BatchContentError(
                 f"{where}: column {name!r} arrived as {series.dtype} with {example!r}, the contract says {kind}; "
                 "mend the file, or the contract"
             )

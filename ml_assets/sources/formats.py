@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from ml_assets.errors import SourceError
+from ml_assets.errors import BatchContentError, SourceError
 from ml_assets.spec import AnySource
 
 _FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "data": "csv", "jsonl": "jsonl", "ndjson": "jsonl"}
@@ -38,29 +38,31 @@ def read_rows(
         where: model, source and object, for messages.
 
     Raises:
-        SourceError: if the object is empty, damaged, or not of the form.
+        BatchContentError: if the object is empty, damaged, or not of the form.
     """
     try:
         frame = _read(content, form, spec, columns)
     except pl.exceptions.NoDataError:
-        raise SourceError(f"{where} is empty; remove it or land it again") from None
+        raise BatchContentError(f"{where} is empty; remove it or land it again") from None
     except pl.exceptions.ColumnNotFoundError as error:
         missing = str(error).splitlines()[0]
-        raise SourceError(
+        raise BatchContentError(
             f"{where} lacks a column of the contract: {missing}; mend the file, or the contract"
         ) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         encoding = codecs.lookup(spec.csv_options.encoding if form == "csv" else error.encoding).name
-        raise SourceError(
+        raise BatchContentError(
             f"{where} is not written in {encoding}: line {line} holds {error.object[error.start : error.end]!r}; "
             "land it again, or set csv.encoding to what it is written in"
         ) from None
+    except PermissionError as error:
+        raise SourceError(f"{where} may not be read: {error.strerror}; grant this user access") from error
     except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SourceError(f"{where} cannot be read as {form}: {reason}; land it again") from error
+        raise BatchContentError(f"{where} cannot be read as {form}: {reason}; land it again") from error
     if frame.is_empty():
-        raise SourceError(f"{where} is empty: it holds no rows; remove it or land it again")
+        raise BatchContentError(f"{where} is empty: it holds no rows; remove it or land it again")
     return frame
 
 

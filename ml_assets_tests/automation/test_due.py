@@ -3,9 +3,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ml_assets.assets.raw_data import raw_basis
 from ml_assets.automation.due import contiguous, due_data, due_training
+from ml_assets.errors import SourceUnavailableError
 from ml_assets.lake import WHOLE, Lake
-from ml_assets.records import append_records
+from ml_assets.records import append_records, held
+from ml_assets.sources.feed import survey
 from ml_assets.spec import Gates, Retrain
 from ml_assets_tests.project import Project
 
@@ -29,6 +32,26 @@ def test_a_run_that_died_between_two_assets_leaves_its_day_due(small: Project, c
         assert record is not None
         append_records(copy, model.name, [replace(record, inputs="of another time", recorded_at=datetime.now(UTC))])
         assert set(due_data(model, copy).needs) == {"2025-01-05"}
+
+
+def test_each_attempt_at_what_a_source_did_not_give_is_another_one(small: Project, copy: Lake) -> None:
+    """Or the count of failed runs would end what the waits of the record spread over time."""
+    model, record = small.model(), small.latest().get("raw_data", "2025-01-05")
+    assert record is not None
+    append_records(copy, model.name, [replace(record, inputs="of another time", recorded_at=datetime.now(UTC))])
+    digests, before = [], None
+    for _ in range(7):
+        later = datetime.now(UTC) + timedelta(minutes=15)
+        (stretch,) = due_data(model, copy, now=later).stretches()
+        digests.append(stretch.digest)
+        fingerprint = survey(model.rows_feed, copy).fingerprint("2025-01-05")
+        error = SourceUnavailableError("it does not answer")
+        before = held("raw_data", "2025-01-05", raw_basis(model, fingerprint).terms, error, before, "run")
+        append_records(copy, model.name, [before])
+    assert len(set(digests)) == 7
+    due = due_data(model, copy)
+    assert due.needs == {}
+    assert "It failed 7 time(s)" in str(due.problems["raw_data 2025-01-05"])
 
 
 def test_changed_gates_ask_for_a_verdict_and_not_for_a_training(small: Project) -> None:

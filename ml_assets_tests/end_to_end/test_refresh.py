@@ -82,6 +82,15 @@ def test_a_rewritten_file_with_the_same_content_changes_no_content_and_trains_no
     assert version(made) == old
 
 
+def test_a_table_is_not_believed_to_hold_what_its_records_say_after_a_write_without_a_record(made: Project) -> None:
+    """A run that was killed between the two, and a file that was put back before the next one."""
+    there = made.lake.read("late_deliveries", "raw_data", ["2025-01-04"])
+    made.lake.replace("late_deliveries", "raw_data", there.head(3), ["2025-01-04"], exact=False)
+    made.by_hand("raw_data", "2025-01-04")
+    after = made.lake.read("late_deliveries", "raw_data", ["2025-01-04"])
+    assert after.drop("_ingested_at").equals(there.drop("_ingested_at"))
+
+
 def test_days_that_arrive_with_a_gap_are_made_in_contiguous_runs(made: Project) -> None:
     made.land(1, date(2025, 1, 6))
     made.land(2, date(2025, 1, 8))

@@ -1,0 +1,58 @@
+"""What could not be made: refused by its data until something changes, or failed and tried again with growing waits."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ml_assets.errors import (
+    BatchContentError,
+    BatchRefusedError,
+    MlAssetsError,
+    SourceError,
+    SourceUnavailableError,
+)
+from ml_assets.records import Basis, Latest, Record, State, held
+
+DAY, START = "2025-01-01", datetime(2025, 1, 1, tzinfo=UTC)
+BASIS = Basis("inputs", "terms")
+
+
+@pytest.mark.parametrize("error", [BatchRefusedError("6 of 10 rows"), BatchContentError("a.csv is empty")])
+def test_what_its_data_refused_is_due_again_only_on_other_terms(error: MlAssetsError) -> None:
+    latest = Latest([held("raw_data", DAY, BASIS.terms, error, None, "run")])
+    later = datetime.now(UTC) + timedelta(days=365)
+    assert latest.state("raw_data", DAY, BASIS, later) is State.REFUSED
+    assert latest.state("raw_data", DAY, Basis("inputs", "other limits")) is State.DUE
+    assert latest.state("features", DAY, BASIS) is State.DUE, "another asset was not refused"
+    (problem,) = latest.problems().values()
+    assert problem.lasting
+
+
+@pytest.mark.parametrize(
+    "error", [SourceUnavailableError("it does not answer"), SourceError("the credentials are refused")]
+)
+def test_what_the_source_did_not_give_is_tried_again_with_growing_waits_for_ever(error: MlAssetsError) -> None:
+    record: Record | None = None
+    waits = []
+    for number in range(1, 8):
+        record = replace(held("raw_data", DAY, BASIS.terms, error, record, "run"), recorded_at=START)
+        latest = Latest([record])
+        (problem,) = latest.problems().values()
+        assert problem.lasting == (number >= 5), "from the fifth failure on it is a case for a person"
+        waits.append(
+            next(
+                seconds
+                for seconds in range(0, 3600, 5)
+                if latest.state("raw_data", DAY, BASIS, START + timedelta(seconds=seconds)) is State.DUE
+            )
+        )
+    assert waits == [30, 60, 120, 240, 900, 900, 900]
+
+
+def test_a_partition_that_was_made_after_all_is_no_problem_any_more() -> None:
+    refused = replace(held("raw_data", DAY, "terms", BatchRefusedError("no"), None, "run"), recorded_at=START)
+    made = Record("raw_data", DAY, "inputs", "content", 3, "run", recorded_at=START + timedelta(minutes=1))
+    latest = Latest([refused, made])
+    assert latest.problems() == {}
+    assert latest.state("raw_data", DAY, BASIS) is State.FRESH
