@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from ml_assets.assets import build_assets
 from ml_assets.automation import build_automation
-from ml_assets.model import Model, load_model
+from ml_assets.loading import load_model
+from ml_assets.model import Model
 from ml_assets.settings import Settings
 from ml_assets.spec import ModelSpec
 

@@ -54,11 +54,38 @@ class Contract:
         contract._refuse_nonsense(place)
         return contract
 
-    def _refuse_nonsense(self, place: str) -> None:
-        for role, most in (("event_time", 1), ("target", 1), ("known_at", 1)):
+    @classmethod
+    def read_lookup(cls, model: type[pa.DataFrameModel], place: str) -> "Contract":
+        """Read the pandera model of a side table, whose columns have no role but for one that may be the event time.
+
+        Raises:
+            ModelDefinitionError: if a column has another role, or the event time is no time.
+        """
+        schema = model.to_schema()
+        roles: dict[str, frozenset[str]] = {}
+        for name, column in schema.columns.items():
+            role = (column.metadata or {}).get("role")
+            if role not in (None, "event_time"):
+                raise ModelDefinitionError(
+                    f"{place}: column {name!r} has the role {role!r}; in a side table only event_time has a meaning"
+                )
+            roles[name] = frozenset([role] if role else ())
+        contract = cls(schema, roles)
+        contract._refuse_odd_times(place)
+        return contract
+
+    def _refuse_odd_times(self, place: str) -> None:
+        for role in ("event_time", "known_at"):
             columns = self.having(role)
-            if len(columns) > most:
+            if len(columns) > 1:
                 raise ModelDefinitionError(f"{place}: {len(columns)} columns have the role {role}: {columns}")
+        if self.event_time and not isinstance(self.types[self.event_time], pl.Datetime | pl.Date):
+            raise ModelDefinitionError(f"{place}: event time {self.event_time!r} is a {self.types[self.event_time]}")
+
+    def _refuse_nonsense(self, place: str) -> None:
+        self._refuse_odd_times(place)
+        if len(targets := self.having("target")) > 1:
+            raise ModelDefinitionError(f"{place}: {len(targets)} columns have the role target: {targets}")
         if not self.having("target"):
             raise ModelDefinitionError(f"{place}: no column has the role target; mark the one that is to be predicted")
         for name, roles in self.roles.items():
@@ -66,8 +93,6 @@ class Contract:
                 raise ModelDefinitionError(
                     f"{place}: column {name!r} is both known at the request and afterwards: {sorted(roles)}"
                 )
-        if self.event_time and not isinstance(self.types[self.event_time], pl.Datetime | pl.Date):
-            raise ModelDefinitionError(f"{place}: event time {self.event_time!r} is a {self.types[self.event_time]}")
 
     @cached_property
     def types(self) -> dict[str, pl.DataType]:

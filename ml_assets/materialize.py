@@ -13,13 +13,13 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.assets import DATA
+from ml_assets.assets import data_assets, partitioned_assets
 from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.automation.jobs import by_hand
 from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.component import TabularModel
 from ml_assets.errors import ModelDefinitionError
-from ml_assets.lake import Lake
+from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import read_latest
@@ -90,15 +90,28 @@ def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tup
     before = _rejected(lake, model)
     _execute(model, data_requests(model, due_data(model, lake)), tell)
     latest = read_latest(lake, model.name)
-    broken = {each for each, record in latest.of("rejected_rows").items() if record.rows}
-    broken |= {name.partition(" ")[2] for name in latest.problems()}
-    requests = [by_hand(model, DATA, days, "replay of rejected rows") for days in contiguous(broken)]
+    broken = {name.partition(" ")[2] for name in latest.problems()}
+    for asset in data_assets(model):
+        broken |= {each for each, record in latest.of(asset).items() if record.details.get("rejected")}
+    requests = [by_hand(model, _with_partition(model, days[0]), days, "replay") for days in contiguous(broken)]
     _execute(model, requests, tell)
     return before, _rejected(lake, model)
 
 
+def _with_partition(model: Model, partition: str) -> list[str]:
+    """Data assets that have such a partition: a day, or the only one."""
+    partitioned = partitioned_assets(model)
+    if model.daily and partition == WHOLE:
+        return [each for each in data_assets(model) if each not in partitioned]
+    return partitioned
+
+
 def _rejected(lake: Lake, model: Model) -> int:
-    return sum(record.rows for record in read_latest(lake, model.name).of("rejected_rows").values())
+    """Rejected rows of everything that arrives: rows, outcomes and side tables."""
+    latest = read_latest(lake, model.name)
+    return sum(
+        record.details.get("rejected", 0) for asset in data_assets(model) for record in latest.of(asset).values()
+    )
 
 
 def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], None]) -> list[str]:

@@ -5,15 +5,23 @@ The classes are strict and frozen and refuse unknown keys, so that a typo is fou
 
 import codecs
 import re
+from collections import Counter
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
-from ml_assets.durations import Duration
+from ml_assets.durations import Duration, parse_duration
 
 TEMPLATE_VARIABLES = ("landing",)
+# Assets and tables of every model; a side table is called otherwise.
+TABLES = frozenset(
+    {
+        *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
+        *("batches", "surveys", "ledger", "predictions", "feedback", "monitoring"),
+    }
+)
 Task = Literal["binary", "multiclass", "regression"]
 
 METRICS: dict[str, tuple[str, ...]] = {
@@ -228,8 +236,45 @@ class HttpOutcomes(HttpSource, OutcomeKey):
 
 
 AnySource = FilesSource | SqlSource | HttpSource
+SideSource = Annotated[AnySource, Field(discriminator="kind")]
 Source = Annotated[FilesRows | SqlRows | HttpRows, Field(discriminator="kind")]
 Outcomes = Annotated[FilesOutcomes | SqlOutcomes | HttpOutcomes, Field(discriminator="kind")]
+
+
+class LookupSpec(Spec):
+    """A side table, an asset of its own. Its columns join the rows as `<name>_<column>`, null where no row matches.
+
+    With an event time in its contract the latest row counts that was known at the event; else the row with the key.
+    """
+
+    name: Name
+    contract: PythonName = Field(description="`module.Class` of its pandera model; no role is needed but event_time.")
+    source: SideSource
+    by: dict[str, str] = Field({}, description="Column of the rows: column of the side table that must be equal.")
+    lag: Duration = Field("0s", description="With an event time: how long after it a row is known.")
+    tolerance: Duration = Field("1d", description="With an event time: how old a row may be, at most, at the event.")
+    max_unmatched: Share = Field(1.0, description="A partition with a larger share of unmatched rows is refused.")
+
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> Self:
+        if self.name in TABLES or self.name.startswith("rejected_"):
+            raise ValueError(f"lookup {self.name!r} has the name of a table of the platform; choose another one")
+        return self
+
+    @model_validator(mode="after")
+    def _joins_each_column_once(self) -> Self:
+        if len(set(self.by.values())) < len(self.by):
+            raise ValueError(f"lookup {self.name!r}: `by` names a column of the side table twice: {self.by}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_known_before_it_is_too_old(self) -> Self:
+        if parse_duration(self.lag) >= parse_duration(self.tolerance):
+            raise ValueError(
+                f"lookup {self.name!r}: with lag {self.lag} and tolerance {self.tolerance} every row is too old once "
+                "it is known; set tolerance higher"
+            )
+        return self
 
 
 class Split(Spec):
@@ -334,6 +379,7 @@ class ModelSpec(Spec):
     clean: PythonName | None = Field(None, description="`module.function` that cleans one day's pandas frame.")
     source: Source
     outcomes: Outcomes | None = Field(None, description="Where outcomes arrive; default: in the source's own rows.")
+    lookups: list[LookupSpec] = Field([], description="Side tables, whose columns features may read.")
     split: Split = Split()
     training: Training = Training()
     estimator: Estimator = Estimator()
@@ -347,6 +393,8 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
+        if repeated := [name for name, count in Counter(each.name for each in self.lookups).items() if count > 1]:
+            raise ValueError(f"several lookups are called {', '.join(repeated)}")
         if self.source.batch == "snapshot" and self.outcomes:
             raise ValueError("outcomes in files of their own need `source: {batch: day}`")
         return self

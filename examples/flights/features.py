@@ -1,4 +1,4 @@
-"""What is known before departure. The tail number is left out: where it is missing, the flight was cancelled."""
+"""What is known an hour before departure. Whether there is a tail number is left out: a flight without one is cancelled."""
 
 import pandas as pd
 import polars as pl
@@ -20,6 +20,18 @@ FEATURES = [
     minutes("sched_arr_time").alias("arrival_minute"),
     (minutes("sched_arr_time") - minutes("sched_dep_time")).alias("clock_minutes"),
     local.dt.weekday().alias("weekday"),
+    pl.col("weather_temp"),
+    pl.col("weather_dewp"),
+    pl.col("weather_humid"),
+    pl.col("weather_wind_speed"),
+    pl.col("weather_wind_gust").fill_null(0).alias("gust"),
+    pl.col("weather_precip"),
+    pl.col("weather_pressure"),
+    pl.col("weather_visib"),
+    pl.col("destination_lat"),
+    pl.col("destination_lon"),
+    (2013 - pl.col("plane_year")).alias("plane_age"),
+    pl.col("plane_seats"),
 ]
 
 

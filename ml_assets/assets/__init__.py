@@ -1,6 +1,6 @@
 """The graph of one model. One file per asset, in the order in which data flows:
 
-raw_data → cleaned_data + rejected_rows → outcomes, features → trained_model → metrics → endpoint
+raw_data → cleaned_data + rejected_rows, side tables → outcomes, features → trained_model → metrics → endpoint
 
 Assets are thin: they read tables, call plain functions, and return values with metadata and checks.
 """
@@ -10,17 +10,36 @@ import dagster as dg
 from ml_assets.assets.cleaned_data import cleaned_data
 from ml_assets.assets.endpoint import endpoint
 from ml_assets.assets.features import features
+from ml_assets.assets.lookups import lookups
 from ml_assets.assets.metrics import metrics
 from ml_assets.assets.outcomes import outcomes
 from ml_assets.assets.raw_data import raw_data
 from ml_assets.assets.trained_model import trained_model
 from ml_assets.model import Model
 
-GRAPH = (raw_data, cleaned_data, outcomes, features, trained_model, metrics, endpoint)
-DATA = ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features")  # partitioned like the source
 JUDGED = ("trained_model", "metrics", "endpoint")
 
 
 def build_assets(model: Model) -> list[dg.AssetsDefinition]:
     """All assets of one model."""
-    return [build(model) for build in GRAPH]
+    return [
+        raw_data(model),
+        cleaned_data(model),
+        *lookups(model),
+        outcomes(model),
+        features(model),
+        trained_model(model),
+        metrics(model),
+        endpoint(model),
+    ]
+
+
+def data_assets(model: Model) -> list[str]:
+    """Everything before training, in the order in which data flows."""
+    return ["raw_data", "cleaned_data", "rejected_rows", *model.lookups, "outcomes", "features"]
+
+
+def partitioned_assets(model: Model) -> list[str]:
+    """Data assets that have the partitions of the rows: all but the side tables of a daily source without days."""
+    whole = [name for name, feed in model.lookup_feeds.items() if model.daily and feed.calendar is None]
+    return [each for each in data_assets(model) if each not in whole]

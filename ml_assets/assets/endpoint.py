@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.lookups import with_lookups
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
@@ -60,10 +61,9 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             recorded_digest=judged.details["verdict_digest"] if judged else None,
         )
         assert judged is not None
-        partition = latest.of("cleaned_data")
-        sample = tables.read(
-            model.name, "cleaned_data", [max(each for each, record in partition.items() if record.rows)]
-        )
+        newest = [max(each for each, record in latest.of("cleaned_data").items() if record.rows)]
+        cleaned = tables.read(model.name, "cleaned_data", newest)
+        sample, _ = with_lookups(model, tables, cleaned, newest)
         target = serving.target()
         release = build_release(
             model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases

@@ -88,7 +88,13 @@ def execution(model: Model, specs: Sequence[dg.AssetSpec], checks: Sequence[dg.A
 
 def partitions_in(context: dg.AssetExecutionContext) -> list[str]:
     """Partitions that this step is to make."""
-    return list(context.partition_keys) if context.has_partition_key_range or context.has_partition_key else [WHOLE]
+    return list(context.partition_keys) if is_partitioned(context) else [WHOLE]
+
+
+def is_partitioned(context: dg.AssetExecutionContext) -> bool:
+    """Whether the step makes some days. A run for some days may hold assets that have none."""
+    ranged = context.has_partition_key_range or context.has_partition_key
+    return ranged and context.assets_def.partitions_def is not None
 
 
 def preview(frame: pl.DataFrame) -> dg.MetadataValue:

@@ -4,7 +4,6 @@ Partitioned by arrival where outcomes come in files of their own, and like the r
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -12,34 +11,30 @@ import dagster as dg
 import pandera.polars as pa
 import polars as pl
 
+from ml_assets.assets.arriving import Arriving, arriving_basis
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
-from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
+from ml_assets.errors import BatchRefusedError, MlAssetsError
 from ml_assets.lake import PARTITION, Lake
-from ml_assets.ml.cleaning import Cleaned, clean
-from ml_assets.ml.limits import exceeded
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
 from ml_assets.records import Basis, read_latest
 from ml_assets.resources import LakeResource
-from ml_assets.sources.feed import read_partitions, survey
-
-REJECTED_TABLE = "rejected_outcomes"  # the quarantine of outcomes that arrive in files of their own
 
 
-def outcomes_inputs(model: Model, *, fingerprint: str | None = None, cleaned_content: str | None = None) -> str:
-    """What a partition of the outcomes depends on: its batches, or the cleaned rows that they came with."""
-    return digest_of([fingerprint, cleaned_content, model.outcomes_digest])
+def outcomes_basis(model: Model, source: str) -> Basis:
+    """What a partition of the outcomes depends on, and what may refuse it.
 
-
-def outcomes_basis(model: Model, *, fingerprint: str | None = None, cleaned_content: str | None = None) -> Basis:
-    """What a partition of the outcomes depends on, and what may refuse it."""
-    inputs = outcomes_inputs(model, fingerprint=fingerprint, cleaned_content=cleaned_content)
-    limits = model.spec.outcomes.limits.model_dump() if model.spec.outcomes else None
-    return Basis(inputs, digest_of([inputs, limits]))
+    Args:
+        source: fingerprint of its batches, or content of the cleaned rows that the outcomes came with.
+    """
+    if model.outcomes_feed is not None:
+        return arriving_basis(model.outcomes_feed, source, model.outcomes_digest)
+    inputs = digest_of([source, model.outcomes_digest])
+    return Basis(inputs, inputs)
 
 
 def outcomes(model: Model) -> dg.AssetsDefinition:
@@ -75,47 +70,15 @@ def outcomes(model: Model) -> dg.AssetsDefinition:
 
 
 def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
-    """Outcomes from files of their own, cleaned by the same contract."""
+    """Outcomes from a source of their own, cleaned by the same contract."""
     feed = model.outcomes_feed
     assert feed is not None
-    assert feed.calendar is not None
-    assert model.spec.outcomes is not None
-    time, limits = feed.calendar.time, model.spec.outcomes.limits
-    found = survey(feed, tables)
-    for batch, reason in found.unreadable.items():
-        context.log.error(f"{batch.id}: {reason}")
+    known_at = pl.col(str(model.contract.known_at)).cast(pl.Datetime("us", "UTC")).alias(KNOWN_AT)
 
-    def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
-        made: dict[str, Made | MlAssetsError] = {}
-        for each in partitions:
-            try:
-                if each in found.blocked:
-                    raise SourceError(found.blocked[each])
-                rows = read_partitions(feed, found, [each])
-                place = f"{model.name}/outcomes"
-                done = clean(rows, feed.contract, **asdict(feed.reading), place=place).get(each)
-            except MlAssetsError as error:
-                made[each] = error
-                continue
-            if isinstance(done, BatchRefusedError):
-                made[each] = done
-                continue
-            done = done or Cleaned.empty(feed.contract)
-            if broken := exceeded(limits, rows, done, found.sizes()):
-                made[each] = BatchRefusedError(f"{model.name}/outcomes {each}: {broken}")
-                continue
-            quarantine = done.rejected.with_columns(pl.lit(each).alias(PARTITION))
-            tables.replace(model.name, REJECTED_TABLE, quarantine, [each])
-            known = pl.col(time).cast(pl.Datetime("us", "UTC")).alias(KNOWN_AT)
-            frame = done.rows.with_columns(known).select(list(schema.columns))
-            counts = {"raw": rows.height, "rejected": done.rejected.height, "duplicates": done.duplicates}
-            made[each] = {"outcomes": Slice(frame, counts)}
-        return made
+    def finish(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.with_columns(known_at).select(list(schema.columns))
 
-    wanted = partitions_in(context)
-    rows = {each: found.rows(each) for each in wanted}
-    bases = {each: outcomes_basis(model, fingerprint=found.fingerprint(each)) for each in wanted}
-    return refresh(context, model, tables, {"outcomes": schema}, bases, rows, work, blocked=found.blocked)
+    return Arriving(feed, schema, model.outcomes_digest, finish).refresh(context, model, tables)
 
 
 def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
@@ -138,7 +101,7 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
 
     wanted = set(partitions_in(context))
     rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
-    bases = {each: outcomes_basis(model, cleaned_content=cleaned_records[each].content) for each in rows}
+    bases = {each: outcomes_basis(model, cleaned_records[each].content) for each in rows}
     return refresh(context, model, tables, {"outcomes": schema}, bases, rows, work)
 
 

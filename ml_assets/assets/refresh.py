@@ -8,7 +8,7 @@ import dagster as dg
 import pandera.polars as pa
 import polars as pl
 
-from ml_assets.assets.naming import INPUTS_TAG, key_of, partitions_in, preview
+from ml_assets.assets.naming import INPUTS_TAG, is_partitioned, key_of, partitions_in, preview
 from ml_assets.digests import digest_of, digest_of_frame
 from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
@@ -185,7 +185,7 @@ def _result(
     context: dg.AssetExecutionContext, model: Model, asset: str, records: dict[str, Record], sample: pl.DataFrame
 ) -> dict[str, Any]:
     """Keyword arguments of the asset's `MaterializeResult`, and metadata of each partition of a range."""
-    if context.has_partition_key_range or context.has_partition_key:
+    if is_partitioned(context):
         for partition, record in records.items():
             numbers = {name: value for name, value in record.details.items() if isinstance(value, int | str)}
             context.add_asset_metadata(
@@ -210,7 +210,7 @@ def _fail(
     context: dg.AssetExecutionContext, model: Model, done: dict[str, dict[str, Record]], refused: dict[str, str]
 ) -> None:
     """Report the good partitions, because a step that fails reports none by itself; then fail with every reason."""
-    if context.has_partition_key_range or context.has_partition_key:
+    if is_partitioned(context):
         for asset, records in done.items():
             for partition, record in records.items():
                 context.log_event(

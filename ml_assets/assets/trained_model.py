@@ -98,7 +98,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         rows = training_rows(model, tables, known, cut_off)
         broken = [
             f"{asset} {partition}"
-            for asset in ("cleaned_data", "features", "outcomes")
+            for asset in ("cleaned_data", *model.lookups, "features", "outcomes")
             for partition, record in latest.of(asset).items()
             if record.details.get("failures")
         ]

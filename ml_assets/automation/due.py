@@ -3,15 +3,17 @@
 No answer depends on having seen an earlier state, so a crash, a lost run or a restart heals by itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from ml_assets.assets import DATA
+from ml_assets.assets import data_assets
+from ml_assets.assets.arriving import arriving_basis
 from ml_assets.assets.cleaned_data import cleaned_basis
 from ml_assets.assets.endpoint import endpoint_inputs
 from ml_assets.assets.features import features_basis
+from ml_assets.assets.lookups import lookups_used
 from ml_assets.assets.metrics import metrics_inputs
 from ml_assets.assets.outcomes import outcomes_basis
 from ml_assets.assets.raw_data import raw_basis
@@ -47,13 +49,15 @@ class DueData:
     """Partitions whose data assets do not hold what they should.
 
     Attributes:
+        order: the data assets, in the order in which data flows.
         needs: for each due partition what is to be made.
-        terms: digest of what decides about each due partition; two attempts on the same terms are the same attempt.
+        terms: what decides about each due partition; two attempts on the same terms are the same attempt.
         problems: what cannot be made, by batch, or by asset and partition.
     """
 
+    order: list[str] = field(default_factory=list)
     needs: dict[str, Need] = field(default_factory=dict)
-    terms: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, list[str]] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
 
     def stretches(self) -> list[Stretch]:
@@ -62,7 +66,7 @@ class DueData:
 
     def _stretch(self, days: list[str]) -> Stretch:
         needs = [self.needs[each] for each in days]
-        assets = [each for each in DATA if any(each in need.assets for need in needs)]
+        assets = [each for each in self.order if any(each in need.assets for need in needs)]
         reason = "; ".join(sorted({need.reason for need in needs}))
         return Stretch(days, assets, reason, digest_of([[each, self.terms[each]] for each in days]))
 
@@ -77,78 +81,132 @@ def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | 
     Raises:
         SourceError: if a source cannot be listed.
     """
-    latest = read_latest(lake, model.name)
+    latest, now = read_latest(lake, model.name), now or datetime.now(UTC)
     rows = survey(model.rows_feed, lake, certain=certain)
     arriving = survey(model.outcomes_feed, lake, certain=certain) if model.outcomes_feed else None
-    due = DueData()
+    side = {name: survey(feed, lake, certain=certain) for name, feed in model.lookup_feeds.items()}
+    due = DueData(data_assets(model))
+    for found in (rows, arriving, *side.values()):
+        for batch, reason in found.unreadable.items() if found else ():
+            due.problems[batch.id] = Problem(reason, "The days that it touched before keep what they hold")
+    states = _States(latest, due, now)
+    lookups = {name: _due_lookup(model, name, found, states) for name, found in side.items()}
     partitions = set(rows.partitions) | set(latest.of("raw_data"))
     if arriving is not None:
         partitions |= set(arriving.partitions) | set(latest.of("outcomes"))
-    for found in (rows, arriving):
-        for batch, reason in found.unreadable.items() if found else ():
-            due.problems[batch.id] = Problem(reason, "The days that it touched before keep what they hold")
     for each in sorted(partitions):
-        _Levels(model, latest, due, each, now or datetime.now(UTC)).look(rows, arriving)
+        _Levels(model, states, lookups, each).look(rows, arriving)
+    for name, terms in lookups.items():
+        for each, decided in terms.items():
+            _add_lookup(due, name, each, decided)
+    return due
+
+
+def _add_lookup(due: DueData, name: str, partition: str, terms: list[str]) -> None:
+    """A side table goes with the rows of its day. One without days goes with all that take values from it: the run that
+    comes first makes it, and the others find it done.
+    """
+    users = [day for day, need in due.needs.items() if "features" in need.assets] if partition == WHOLE else []
+    for each in users or [partition]:
+        due.needs[each] = _more(due.needs.get(each), name, f"{name} changed")
+        due.terms[each] = [*due.terms.get(each, []), *terms]
+
+
+@dataclass
+class _States:
+    """What the records say of partitions, with a note of each that cannot be made."""
+
+    latest: Latest
+    due: DueData
+    now: datetime
+
+    def is_due(self, asset: str, partition: str, basis: Basis, terms: list[str]) -> bool:
+        """Whether it is to be made; what decides about it is added to `terms`."""
+        state = self.latest.state(asset, partition, basis, self.now)
+        held = self.latest.held(asset, partition)
+        if state in (State.REFUSED, State.WAITING) and held is not None:
+            self.due.problems[f"{asset} {partition}"] = problem_of(held)
+        terms.append(basis.terms)
+        if held is not None and held.inputs == basis.terms:
+            # The waits between these attempts are the record's; to the count of failed runs each is another attempt.
+            terms.append(str(held.details["failures"]))
+        return state is State.DUE
+
+
+def _due_lookup(model: Model, name: str, found: Survey, states: _States) -> dict[str, list[str]]:
+    """Due partitions of a side table, each with what decides about it."""
+    feed, due = model.lookup_feeds[name], {}
+    for each in set(found.partitions) | set(states.latest.of(name)):
+        terms: list[str] = []
+        basis = arriving_basis(feed, found.fingerprint(each), model.lookup_digest(name))
+        if each not in found.blocked and states.is_due(name, each, basis, terms):
+            due[each] = terms
     return due
 
 
 @dataclass
 class _Levels:
-    """The data assets of one partition, from the first to the last."""
+    """The data assets of one partition, from the first to the last.
+
+    Attributes:
+        lookups: for each side table its due partitions, each with what decides about it.
+    """
 
     model: Model
-    latest: Latest
-    due: DueData
+    states: _States
+    lookups: dict[str, dict[str, list[str]]]
     partition: str
-    now: datetime
     terms: list[str] = field(default_factory=list)
 
     def look(self, rows: Survey, arriving: Survey | None) -> None:
         found = self._rows(rows, own_outcomes=arriving is None)
-        if arriving is not None and self.partition not in arriving.blocked:
-            basis = outcomes_basis(self.model, fingerprint=arriving.fingerprint(self.partition))
-            if self._is_due("outcomes", basis):
-                found = found or Need(frozenset(["outcomes"]), "its outcomes changed")
-                found = Need(found.assets | {"outcomes"}, found.reason)
+        if (
+            arriving is not None
+            and self.partition not in arriving.blocked
+            and self._is_due("outcomes", outcomes_basis(self.model, arriving.fingerprint(self.partition)))
+        ):
+            found = _more(found, "outcomes", "its outcomes changed")
         if found is not None:
-            self.due.needs[self.partition] = found
-            self.due.terms[self.partition] = digest_of(self.terms)
+            self.states.due.needs[self.partition] = found
+            self.states.due.terms[self.partition] = self.terms
 
     def _rows(self, rows: Survey, *, own_outcomes: bool) -> Need | None:
         """What is due of the assets that hang on the raw rows."""
-        model, partition = self.model, self.partition
+        model, partition, latest = self.model, self.partition, self.states.latest
         downstream = ["cleaned_data", "rejected_rows", "features", *(["outcomes"] if own_outcomes else [])]
-        raw = self.latest.get("raw_data", partition)
+        raw = latest.get("raw_data", partition)
         basis = raw_basis(model, rows.fingerprint(partition))
         if partition not in rows.blocked and self._is_due("raw_data", basis):
             return Need(frozenset(["raw_data", *downstream]), "its batches changed" if raw else "new")
         if raw is None:
             return None
-        cleaned = self.latest.get("cleaned_data", partition)
+        cleaned = latest.get("cleaned_data", partition)
         basis = cleaned_basis(model, raw.content)
-        rejected = self.latest.state("rejected_rows", partition, basis)
+        rejected = latest.state("rejected_rows", partition, basis)
         half = cleaned is not None and cleaned.inputs == basis.inputs and rejected is not State.FRESH
         if self._is_due("cleaned_data", basis) or half:
             return Need(frozenset(downstream), "cleaned_data was not made from this raw_data and contract")
         if cleaned is None:
             return None
-        needs: dict[str, str] = {}
-        if self._is_due("features", features_basis(model, cleaned.content)):
-            needs["features"] = "features were not made from this cleaned_data and these expressions"
-        if own_outcomes and self._is_due("outcomes", outcomes_basis(model, cleaned_content=cleaned.content)):
-            needs["outcomes"] = "its outcomes changed"
-        return Need(frozenset(needs), next(iter(needs.values()))) if needs else None
+        found: Need | None = None
+        if self._is_due("features", features_basis(model, cleaned.content, lookups_used(model, latest, partition))):
+            found = _more(found, "features", "features were not made from this cleaned_data and these expressions")
+        elif changed := [name for name, due in self.lookups.items() if self._takes_from(name, due)]:
+            found = _more(found, "features", f"{' and '.join(changed)} changed")
+        if own_outcomes and self._is_due("outcomes", outcomes_basis(model, cleaned.content)):
+            found = _more(found, "outcomes", "its outcomes changed")
+        return found
+
+    def _takes_from(self, name: str, due: Collection[str]) -> bool:
+        return bool(due) and any(each in due for each in self.model.lookup_partitions(name, self.partition))
 
     def _is_due(self, asset: str, basis: Basis) -> bool:
-        state = self.latest.state(asset, self.partition, basis, self.now)
-        held = self.latest.held(asset, self.partition)
-        if state in (State.REFUSED, State.WAITING) and held is not None:
-            self.due.problems[f"{asset} {self.partition}"] = problem_of(held)
-        self.terms.append(basis.terms)
-        if held is not None and held.inputs == basis.terms:
-            # The waits between these attempts are the record's; to the count of failed runs each is another attempt.
-            self.terms.append(str(held.details["failures"]))
-        return state is State.DUE
+        return self.states.is_due(asset, self.partition, basis, self.terms)
+
+
+def _more(need: Need | None, asset: str, reason: str) -> Need:
+    """What is needed already, and one more asset."""
+    return Need(need.assets | {asset}, need.reason) if need else Need(frozenset([asset]), reason)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets.naming import INPUTS_TAG, key_of
+from ml_assets.lake import WHOLE
 from ml_assets.model import Model
 
 RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -38,6 +39,6 @@ def by_hand(model: Model, assets: Sequence[str], partitions: Sequence[str], reas
 
 def range_tags(model: Model, partitions: Sequence[str] | None) -> dict[str, str]:
     """Tags that make one run cover a stretch of days."""
-    if not model.daily or not partitions:
+    if not model.daily or not partitions or list(partitions) == [WHOLE]:
         return {}
     return {RANGE_START_TAG: partitions[0], RANGE_END_TAG: partitions[-1]}

@@ -73,11 +73,11 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
     inputs = [
         describe(
             name,
-            contract.types[name],
-            nullable=bool(contract.schema.columns[name].nullable),
+            kind,
+            nullable=name not in contract.types or bool(contract.schema.columns[name].nullable),
             needed=name in model.features.inputs,
         )
-        for name in contract.beforehand
+        for name, kind in model.inputs.items()
     ]
     return Manifest(
         format=FORMAT,

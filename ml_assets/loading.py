@@ -1,0 +1,193 @@
+"""A model's folder, loaded: what its spec names is imported and checked to fit together."""
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+
+from ml_assets.access import Access
+from ml_assets.contract import Contract
+from ml_assets.errors import ModelDefinitionError
+from ml_assets.ml.features import Features
+from ml_assets.ml.lookups import Lookup
+from ml_assets.model import Model, readable
+from ml_assets.spec import AnySource, LookupSpec, ModelSpec
+
+
+def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> Model:
+    """Load what `spec` names from the model's folder and check that it fits together.
+
+    Raises:
+        ModelDefinitionError: naming model, file and cause.
+    """
+    place = f"{spec.name}: {_file(folder, spec.contract)}"
+    contract = Contract.read(_load_contract(spec, folder, spec.contract, "contract"), place)
+    _check_roles(spec, contract, place)
+    for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
+        _check_limits(spec, key, part, contract, place)
+    lookups = {each.name: _load_lookup(spec, each, folder, contract) for each in spec.lookups}
+    allowed = readable(contract, lookups)
+    expressions = (
+        [pl.col(name) for name in contract.having("request")]
+        if spec.features is None
+        else _load(spec, folder, spec.features, "features")
+    )
+    file = place if spec.features is None else f"{spec.name}: {_file(folder, spec.features)}"
+    features = Features.check(expressions, allowed, contract.afterwards, file)
+    _check_names(features, contract, file)
+    hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
+    if hook is not None and not callable(hook):
+        raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
+    return Model(spec, contract, features, hook, access or Access(), lookups)
+
+
+def _load_contract(spec: ModelSpec, folder: Path, dotted: str, key: str) -> type[pa.DataFrameModel]:
+    loaded = _load(spec, folder, dotted, key)
+    if not (isinstance(loaded, type) and issubclass(loaded, pa.DataFrameModel)):
+        raise ModelDefinitionError(f"{spec.name}: {key} {dotted} is no pandera.polars.DataFrameModel")
+    return loaded
+
+
+def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Contract) -> Lookup:
+    """A side table whose columns fit those of the rows."""
+    key = f"lookup {declared.name}"
+    place = f"{spec.name}: {_file(folder, declared.contract)}"
+    contract = Contract.read_lookup(_load_contract(spec, folder, declared.contract, f"{key}: contract"), place)
+    time = contract.event_time
+    for own, theirs in declared.by.items():
+        if own not in rows.beforehand:
+            raise ModelDefinitionError(
+                f"{spec.name}: {key}: `by` names {own!r}, which is not known when a prediction is asked for; "
+                f"there are {', '.join(rows.beforehand)}"
+            )
+        if theirs not in contract.types or theirs == time:
+            others = ", ".join(name for name in contract.types if name != time)
+            raise ModelDefinitionError(f"{spec.name}: {key}: `by` names {theirs!r}; {place} has {others}")
+        if rows.types[own] != contract.types[theirs]:
+            raise ModelDefinitionError(
+                f"{spec.name}: {key}: {own!r} is a {rows.types[own]} and {theirs!r} a {contract.types[theirs]}; give "
+                "them one type"
+            )
+    if time is None:
+        _refuse_times(spec, declared)
+    elif rows.event_time is None or _zoned(contract.types[time]) != _zoned(rows.types[rows.event_time]):
+        raise ModelDefinitionError(
+            f"{place}: event time {time!r} is to be compared with the event time of the rows, {rows.event_time!r}; "
+            "both need one, either both with a time zone or both without"
+        )
+    lookup = Lookup(declared, contract.with_key([*declared.by.values(), *([time] if time else [])]))
+    if taken := [name for name in lookup.types if name in rows.types]:
+        raise ModelDefinitionError(f"{spec.name}: {key}: column {taken[0]!r} is in the contract of the rows already")
+    _check_limits(spec, f"{key}: source", declared.source, contract, place)
+    return lookup
+
+
+def _refuse_times(spec: ModelSpec, declared: LookupSpec) -> None:
+    """What only means something in a side table with an event time."""
+    if not declared.by:
+        raise ModelDefinitionError(
+            f"{spec.name}: lookup {declared.name}: say which columns are to be equal (`by`), or give a column of "
+            f"{declared.contract} the role event_time"
+        )
+    if odd := sorted(declared.model_fields_set & {"lag", "tolerance"}):
+        raise ModelDefinitionError(
+            f"{spec.name}: lookup {declared.name}: {', '.join(odd)} need a column of {declared.contract} with the "
+            "role event_time"
+        )
+
+
+def _zoned(kind: pl.DataType) -> bool:
+    return getattr(kind, "time_zone", None) is not None
+
+
+def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
+    if spec.source.batch == "day":
+        if contract.event_time is None:
+            raise ModelDefinitionError(f"{place}: `batch: day` needs a column with the role event_time")
+        if contract.having("key") and contract.event_time not in contract.key:
+            raise ModelDefinitionError(
+                f"{place}: with `batch: day` the event time {contract.event_time!r} belongs to the key too "
+                '(role ["key", "event_time"]): then duplicates lie in one day'
+            )
+    if spec.split.by == "time" and contract.event_time is None:
+        raise ModelDefinitionError(f"{place}: `split: {{by: time}}` needs a column with the role event_time")
+    derived = [name for name in contract.types if name not in contract.arriving.types]
+    if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
+        raise ModelDefinitionError(
+            f"{place}: column {derived[0]!r} is marked derived: that is for a target that `clean` sets from outcomes "
+            "in the same rows"
+        )
+    if spec.outcomes is not None:
+        if contract.known_at is None:
+            raise ModelDefinitionError(
+                f"{place}: outcomes in files of their own need a column with the role known_at: when each was known"
+            )
+        unknown = [name for name in spec.outcomes.key if name not in contract.beforehand]
+        if unknown:
+            raise ModelDefinitionError(f"{place}: outcomes.key {unknown} is not among {contract.beforehand}")
+
+
+def _check_limits(spec: ModelSpec, key: str, source: AnySource | None, contract: Contract, place: str) -> None:
+    """A limit on a column that does not exist would never hold anything back."""
+    for name in source.limits.columns if source else ():
+        if name not in contract.types:
+            raise ModelDefinitionError(
+                f"{spec.name}: {key}.limits.columns names {name!r}, which is not in {place}; it has "
+                f"{', '.join(contract.types)}"
+            )
+
+
+def _check_names(features: Features, contract: Contract, place: str) -> None:
+    """A feature may have the name of a column beside it in a table only if it is that column, unchanged."""
+    for expression in features.expressions:
+        name = expression.meta.output_name()
+        beside = name in contract.carried or name in contract.afterwards
+        unchanged = expression.meta.is_column() and features.types[name] == contract.types.get(name)
+        if beside and not unchanged:
+            raise ModelDefinitionError(
+                f"{place}: feature {name!r} has the name of a column that identifies or labels rows; "
+                f'give it one of its own with .alias("{name}_feature")'
+            )
+
+
+def _file(folder: Path, dotted: str) -> Path:
+    return folder / f"{dotted.split('.', maxsplit=1)[0]}.py"
+
+
+def _load(spec: ModelSpec, folder: Path, dotted: str, field: str) -> Any:
+    """The object `module.NAME` of the model's folder."""
+    path = _file(folder, dotted)
+    name = dotted.split(".")[1]
+    if not path.is_file():
+        raise ModelDefinitionError(f"{spec.name}: {field}: {dotted} is to be found in {path}, which does not exist")
+    module = _import(path, spec.name)
+    if not hasattr(module, name):
+        raise ModelDefinitionError(f"{spec.name}: {field}: {path} defines no {name}")
+    return getattr(module, name)
+
+
+def _import(path: Path, model: str) -> ModuleType:
+    """Import a file of a model's folder, which need not be a package, under a name of its own."""
+    tag = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    module_name = f"ml_assets_model_{model}_{path.stem}_{tag}"
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_name] = module  # dataclasses, pandera and inspect look their module up
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[module_name]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f":{lines[-1]}" if lines else ""
+        raise ModelDefinitionError(
+            f"{model}: {path}{line} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    return module
