@@ -127,6 +127,23 @@ class Project:
         with self.active():
             return models_of(self.settings)[name]
 
+    def refusal(self) -> str:
+        """What is said, with all causes, when the models are loaded, which must fail."""
+        from ml_assets.definitions import models_in
+
+        said = []
+        error: BaseException | None = None
+        with self.active():
+            try:
+                models_in(self.settings.models)
+            except Exception as raised:
+                error = raised
+        assert error is not None, "the models were loaded"
+        while error is not None:
+            said.append(str(error))
+            error = error.__cause__ or error.__context__
+        return "\n".join(said)
+
     def definitions(self) -> dg.Definitions:
         """The whole code location."""
         from ml_assets.definitions import definitions

@@ -5,26 +5,10 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from ml_assets.definitions import models_in, resources_of
+from ml_assets.definitions import resources_of
 from ml_assets_tests.project import Project
 
 HEAVY = ("mlflow", "sklearn", "feast", "ray", "onnxruntime", "deltalake")
-
-
-def everything_said(error: BaseException | None) -> str:
-    """The messages of an error and of all its causes."""
-    said = []
-    while error is not None:
-        said.append(str(error))
-        error = error.__cause__ or error.__context__
-    return "\n".join(said)
-
-
-def loading(project: Project) -> str:
-    """What is said when the project's models are loaded, which must fail."""
-    with project.active(), pytest.raises(Exception, match=r".") as caught:
-        models_in(project.settings.models)
-    return everything_said(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +28,7 @@ def test_a_mistake_in_the_yaml_is_reported_with_file_line_and_key(
     line = next(
         number for number, each in enumerate(text.splitlines(), start=1) if mistaken.split(":", maxsplit=1)[0] in each
     )
-    said = loading(project)
+    said = project.refusal()
     assert key in said
     assert f"{file}:{line}" in said
 
@@ -69,7 +53,7 @@ def test_a_mistake_in_the_python_files_is_reported_with_model_file_and_name(
 ) -> None:
     path = project.add_demo_model() / file
     path.write_text(path.read_text().replace(written, mistaken))
-    message = loading(project)
+    message = project.refusal()
     for part in said:
         assert part in message
 
@@ -77,7 +61,7 @@ def test_a_mistake_in_the_python_files_is_reported_with_model_file_and_name(
 def test_a_limit_on_a_column_that_does_not_exist_is_refused(project: Project) -> None:
     source = {"kind": "files", "uri": "/nowhere/*.csv", "batch": "day", "start": "2025-01-01"}
     project.add_demo_model(source=source | {"limits": {"columns": {"distance": 0.1}}})
-    message = loading(project)
+    message = project.refusal()
     assert "source.limits.columns names 'distance'" in message
     assert "distance_km" in message
 

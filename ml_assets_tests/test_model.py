@@ -57,3 +57,20 @@ def test_each_digest_follows_exactly_what_it_stands_for(
 ) -> None:
     before, after = digests(load()), digests(load(**change))
     assert tuple(one != other for one, other in zip(before, after, strict=True)) == changed
+
+
+SIDE = """class Town(pa.DataFrameModel):
+    zone: str
+    since: UtcTime = pa.Field(metadata={"role": "event_time"})
+
+
+class Orders("""
+
+
+def test_how_a_side_table_is_joined_belongs_to_the_code(load: Callable[..., Model]) -> None:
+    town = {"name": "town", "contract": "contract.Town", "by": {"zone": "zone"}}
+    lookup = town | {"source": {"kind": "files", "uri": "town.csv"}}
+    one = load(contract=("class Orders(", SIDE), lookups=[lookup])
+    other = load(contract=("class Orders(", SIDE), lookups=[lookup | {"lag": "1h"}])
+    assert one.code_digest != other.code_digest
+    assert one.cleaning_digest == other.cleaning_digest

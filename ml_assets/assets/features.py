@@ -112,7 +112,7 @@ def _shares(model: Model, latest: Latest) -> dict[str, dg.MetadataValue]:
     rows = sum(each.rows for each in records)
     unmatched = {name: sum(each.details.get(f"unmatched_{name}", 0) for each in records) for name in model.lookups}
     return {
-        f"unmatched_{name}": dg.MetadataValue.text(f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%})")
+        f"unmatched_in_all_{name}": dg.MetadataValue.text(f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%})")
         for name, count in unmatched.items()
     }
 
