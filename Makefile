@@ -5,7 +5,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirem
 
 DATA ?= ../shared/data
 
-.PHONY: run test bench lint ui stop clean lock install install-dev
+.PHONY: run test drill bench lint ui stop clean lock install install-dev
 
 run: install
 	@$(BIN)/ml-assets demo
@@ -18,6 +18,9 @@ stop: install
 
 test: install-dev
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+drill: install-dev
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
 bench: install
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
