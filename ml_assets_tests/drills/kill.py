@@ -2,9 +2,9 @@
 
 .venv/bin/python -W ignore -m ml_assets_tests.drills.kill --days 30 --kills 16 --seed 1
 
-Killed are the daemon, the code server, the process of a run, or all of them and `dagster dev` at once; then what is gone
-is started again. In the end tables and model must be, to the digest, those of a project where nothing was disturbed,
-with every row there once, and nothing is left unfinished. Prints what was killed when.
+Killed are the daemon, the code server, the process of a run, or all of them and `dagster dev` at once; then what is
+gone is started again. In the end tables and model must be, to the digest, those of a project where nothing was
+disturbed, with every row there once, and nothing is left unfinished. Prints what was killed when.
 """
 
 import argparse
