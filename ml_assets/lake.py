@@ -20,6 +20,12 @@ WHOLE = "all"  # the only partition of a table that is not partitioned by day
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false", "delta.logRetentionDuration": "interval 36500 days"}
 
 
+def by_partition(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The rows of each partition, in their order, without `_partition`."""
+    parts = frame.partition_by(PARTITION, include_key=False, maintain_order=True, as_dict=True)
+    return {str(partition): part for (partition,), part in parts.items()}
+
+
 def _stores(there: pl.DataType, kind: pl.DataType) -> bool:
     """Whether a column of the table takes values of a type as they are; Delta knows fewer types than Polars."""
     if isinstance(kind, pl.Datetime) and isinstance(there, pl.Datetime):

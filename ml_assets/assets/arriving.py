@@ -14,7 +14,7 @@ from ml_assets.assets.naming import partitions_in
 from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
-from ml_assets.lake import PARTITION, Lake
+from ml_assets.lake import PARTITION, Lake, by_partition
 from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
@@ -93,8 +93,8 @@ class Arriving:
                 return {partitions[0]: error}
             # One bad batch must not hold up the days that it does not touch.
             return {each: part for name in partitions for each, part in self._read(found, [name]).items()}
-        by_day = {str(day): part for (day,), part in rows.partition_by(PARTITION, as_dict=True).items()}
-        return {each: self._judged(found, each, by_day.get(each), cleaned.get(each)) for each in partitions}
+        days = by_partition(rows)
+        return {each: self._judged(found, each, days.get(each), cleaned.get(each)) for each in partitions}
 
     def _judged(
         self, found: Survey, partition: str, rows: pl.DataFrame | None, cleaned: Cleaned | BatchRefusedError | None
@@ -103,6 +103,6 @@ class Arriving:
             return 0, Cleaned.empty(self.feed.contract)
         if isinstance(cleaned, BatchRefusedError):
             return cleaned
-        if broken := exceeded(self.feed.source.spec.limits, rows, cleaned, found.sizes()):
+        if broken := exceeded(self.feed.source.spec.limits, rows, cleaned.judged, found.sizes()):
             return BatchRefusedError(f"{self.place} {partition}: {broken}")
         return rows.height, cleaned

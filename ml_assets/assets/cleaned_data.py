@@ -15,8 +15,8 @@ from ml_assets.assets.refresh import Made, Slice, refresh
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
-from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.lake import PARTITION, by_partition
+from ml_assets.ml.cleaning import SOURCE, STRAY, Cleaned, clean
 from ml_assets.ml.limits import exceeded
 from ml_assets.ml.schemas import REJECTED
 from ml_assets.model import Model
@@ -72,20 +72,22 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         raw_records, place = before.of("raw_data"), f"{model.name}/cleaned_data"
 
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
-            raw = tables.read(model.name, "raw_data", [each for each in partitions if each in raw_records])
-            made: dict[str, Made | MlAssetsError] = {}
-            done = clean(raw, contract, **asdict(model.rows_feed.reading), hook=model.hook, place=place)
-            for each in partitions:
-                if each not in raw_records:
-                    made[each] = BatchRefusedError(f"raw_data has no such partition; materialise {model.name}/raw_data")
-                    continue
-                rows = done.get(each) or Cleaned.empty(contract)
-                made[each] = rows if isinstance(rows, BatchRefusedError) else _judged(each, rows, raw)
+            missing = f"raw_data has no such partition; materialise {model.name}/raw_data"
+            made: dict[str, Made | MlAssetsError] = {
+                each: BatchRefusedError(missing) for each in partitions if each not in raw_records
+            }
+            there = [each for each in partitions if each in raw_records]
+            if there:
+                raw = tables.read(model.name, "raw_data", there)
+                done = clean(raw, contract, **asdict(model.rows_feed.reading), hook=model.hook, place=place)
+                days = by_partition(raw.select(PARTITION, SOURCE, STRAY))
+                for each in there:
+                    rows = done.get(each) or Cleaned.empty(contract)
+                    made[each] = rows if isinstance(rows, BatchRefusedError) else _judged(each, rows, days.get(each))
             return made
 
-        def _judged(partition: str, done: Cleaned, raw: pl.DataFrame) -> Made | MlAssetsError:
-            rows = raw.filter(pl.col(PARTITION) == partition)
-            broken = exceeded(model.spec.source.limits, rows, done)
+        def _judged(partition: str, done: Cleaned, raw: pl.DataFrame | None) -> Made | MlAssetsError:
+            broken = exceeded(model.spec.source.limits, raw, done.judged) if raw is not None else None
             return BatchRefusedError(f"{place} {partition}: {broken}") if broken else _slices(partition, done)
 
         def _slices(partition: str, done: Cleaned) -> Made:

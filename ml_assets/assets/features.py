@@ -12,7 +12,7 @@ from ml_assets.assets.refresh import Made, Slice, refresh
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
-from ml_assets.lake import PARTITION
+from ml_assets.lake import PARTITION, by_partition
 from ml_assets.ml.lookups import refused
 from ml_assets.ml.schemas import features_schema
 from ml_assets.model import Model
@@ -74,9 +74,8 @@ def features(model: Model) -> dg.AssetsDefinition:
                 [rows.select(PARTITION, *identifying), model.features.compute(rows), _unmatched(matched)],
                 how="horizontal",
             )
-            days = computed.partition_by(PARTITION, as_dict=True, include_key=False)
-            nothing = computed.clear().drop(PARTITION)
-            return made | {each: _slice(each, days.get((each,), nothing)) for each in there}
+            days, nothing = by_partition(computed), computed.clear().drop(PARTITION)
+            return made | {each: _slice(each, days.get(each, nothing)) for each in there}
 
         def _slice(partition: str, rows: pl.DataFrame) -> Made | MlAssetsError:
             unmatched = {name: int(rows.get_column(_UNMATCHED + name).sum()) for name in model.lookups}

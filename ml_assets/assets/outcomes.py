@@ -17,7 +17,7 @@ from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
-from ml_assets.lake import PARTITION, Lake
+from ml_assets.lake import PARTITION, Lake, by_partition
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
@@ -86,17 +86,16 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
     cleaned_records = read_latest(tables, model.name).of("cleaned_data")
 
     def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
-        cleaned = tables.read(model.name, "cleaned_data", [each for each in partitions if each in cleaned_records])
-        made: dict[str, Made | MlAssetsError] = {}
-        for each in partitions:
-            if each not in cleaned_records:
-                made[each] = BatchRefusedError(
-                    f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"
-                )
-                continue
-            rows = cleaned.filter(pl.col(PARTITION) == each)
-            frame = rows.with_columns(_known_at(model).alias(KNOWN_AT)).select(list(schema.columns))
-            made[each] = {"outcomes": Slice(frame)}
+        missing = f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"
+        made: dict[str, Made | MlAssetsError] = {
+            each: BatchRefusedError(missing) for each in partitions if each not in cleaned_records
+        }
+        there = [each for each in partitions if each in cleaned_records]
+        if there:
+            cleaned = tables.read(model.name, "cleaned_data", there)
+            known = cleaned.with_columns(_known_at(model).alias(KNOWN_AT)).select(PARTITION, *schema.columns)
+            days, nothing = by_partition(known), known.clear().drop(PARTITION)
+            made |= {each: {"outcomes": Slice(days.get(each, nothing))} for each in there}
         return made
 
     wanted = set(partitions_in(context))

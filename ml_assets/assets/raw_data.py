@@ -13,8 +13,8 @@ from ml_assets.assets.refresh import Made, Slice, refresh
 from ml_assets.checks import acceptance, acceptance_spec, check_results, check_specs
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
-from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.lake import PARTITION, by_partition
+from ml_assets.ml.cleaning import Judged, judge
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
 from ml_assets.records import Basis, Problem
@@ -75,31 +75,22 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         def _read(partitions: list[str]) -> dict[str, Slice | MlAssetsError]:
             try:
                 rows = read_partitions(model.rows_feed, found, partitions)
-                judged = clean(rows, contract, **asdict(model.rows_feed.reading), place=f"{model.name}/raw_data")
+                judged = judge(rows, contract, **asdict(model.rows_feed.reading), place=f"{model.name}/raw_data")
             except MlAssetsError as error:
                 if len(partitions) == 1:
                     return {partitions[0]: error}
                 # One bad batch must not hold up the days that it does not touch.
                 return {each: made for name in partitions for each, made in _read([name]).items()}
             stamped = rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT))
-            return {each: _slice(each, stamped, judged.get(each)) for each in partitions}
+            days, nothing = by_partition(stamped), stamped.clear().drop(PARTITION)
+            return {each: _slice(each, days.get(each, nothing), judged.get(each, Judged())) for each in partitions}
 
-        def _slice(
-            partition: str, rows: pl.DataFrame, judged: Cleaned | BatchRefusedError | None
-        ) -> Slice | MlAssetsError:
+        def _slice(partition: str, frame: pl.DataFrame, judged: Judged | BatchRefusedError) -> Slice | MlAssetsError:
             if isinstance(judged, BatchRefusedError):
                 return judged
-            frame = rows.filter(pl.col(PARTITION) == partition).drop(PARTITION)
-            if judged is not None:
-                broken = exceeded(model.spec.source.limits, frame, judged, sizes)
-                if broken:
-                    return BatchRefusedError(f"{model.name}/raw_data {partition}: {broken}")
-            return Slice(
-                frame=frame,
-                details=_provenance(found, partition),
-                failures=judged.failures if judged is not None else {},
-                volatile=(INGESTED_AT,),
-            )
+            if broken := exceeded(model.spec.source.limits, frame, judged, sizes):
+                return BatchRefusedError(f"{model.name}/raw_data {partition}: {broken}")
+            return Slice(frame, _provenance(found, partition), judged.failures, volatile=(INGESTED_AT,))
 
         wanted = partitions_in(context)
         rows = {each: found.rows(each) for each in wanted}

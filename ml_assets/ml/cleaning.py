@@ -7,7 +7,7 @@ counted as a duplicate.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ import polars as pl
 
 from ml_assets.contract import SURROGATE_KEY, Contract
 from ml_assets.errors import BatchRefusedError
-from ml_assets.lake import PARTITION
+from ml_assets.lake import PARTITION, by_partition
 from ml_assets.ml.parsing import Reading, parse_column, read_column
 from ml_assets.ml.validation import TABLE, failure_cases, rowwise
 
@@ -23,6 +23,19 @@ SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row num
 STRAY = "_stray"  # its time is none, or lies outside of the calendar
 REJECTED_SCHEMA: dict[str, Any] = {SOURCE: pl.String, ROW: pl.Int64, "reasons": pl.String, "row": pl.String}
 Hook = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many of some raw rows break the contract.
+
+    Attributes:
+        rejected: their number.
+        failures: for each column (or `(table)`) the number of rows that break one of its checks.
+    """
+
+    rejected: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,11 +55,36 @@ class Cleaned:
     duplicates: int
     failures: dict[str, int]
 
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.rejected.height, self.failures)
+
     @classmethod
     def empty(cls, contract: Contract) -> "Cleaned":
         """What becomes of no rows."""
         own: dict[str, pl.DataType] = {} if contract.having("key") else {SURROGATE_KEY: pl.String()}
         return cls(pl.DataFrame(schema=dict(contract.types) | own), pl.DataFrame(schema=REJECTED_SCHEMA), 0, {})
+
+
+def judge(
+    raw: pl.DataFrame,
+    contract: Contract,
+    *,
+    null_values: Sequence[str] = ("",),
+    decimal: str = ".",
+    place: str,
+) -> dict[str, Judged | BatchRefusedError]:
+    """How many rows of each partition `clean` would reject without a hook, and why. It takes and raises the same."""
+    read = _read(raw, contract, Reading(tuple(null_values), decimal), place)
+    broken = by_partition(read.with_partition(read.reasons))
+    done: dict[str, Judged | BatchRefusedError] = dict(read.refused)
+    for partition in read.numbered.get_column(PARTITION).unique().sort():
+        if partition in broken:
+            rows = broken[partition]
+            done.setdefault(partition, Judged(rows.get_column("_index").n_unique(), _count(rows)))
+        else:
+            done.setdefault(partition, Judged())
+    return done
 
 
 def clean(
@@ -79,28 +117,18 @@ def clean(
     Raises:
         BatchRefusedError: if a column of the contract is missing.
     """
-    arriving = contract.arriving
-    missing = [name for name in arriving.types if name not in raw.columns]
-    if missing:
-        raise BatchRefusedError(
-            f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
-            f"{', '.join(raw[SOURCE].unique().sort().head(3))}; it has {', '.join(_arrived(raw))}. "
-            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
-        )
-    numbered = raw.with_row_index("_index")
-    parsed, unparsed = _parse(numbered, arriving, Reading(tuple(null_values), decimal))
-    found, refused = _violations(parsed, arriving, place)
-    reasons = pl.concat([unparsed, _strays(numbered, arriving), found])
-    good = _without(parsed, reasons)
+    read = _read(raw, contract, Reading(tuple(null_values), decimal), place)
+    numbered, reasons, refused = read.numbered, read.reasons, dict(read.refused)
+    good = _without(read.parsed, reasons)
     if hook is not None:
         good, dropped, failed = _run_hook(good, contract, hook, place)
         found, broken = _violations(good, contract, place)
         good, reasons = _without(good, found), pl.concat([reasons, dropped, found])
         refused |= failed | broken
     counted = dict(good.get_column(PARTITION).value_counts().iter_rows())
-    kept = _by_partition(_without_duplicates(good, numbered, contract))
-    rejected = _by_partition(_rejected(numbered, reasons))
-    broken_rows = _by_partition(reasons.with_columns(numbered.get_column(PARTITION).gather(reasons["_index"])))
+    kept = by_partition(_without_duplicates(good, numbered, contract))
+    rejected = by_partition(_rejected(numbered, reasons))
+    broken_rows = by_partition(read.with_partition(reasons))
     nothing = Cleaned.empty(contract)
     done: dict[str, Cleaned | BatchRefusedError] = dict(refused)
     for partition in numbered.get_column(PARTITION).unique().sort():
@@ -115,9 +143,44 @@ def clean(
     return done
 
 
-def _by_partition(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    parts = frame.partition_by(PARTITION, include_key=False, maintain_order=True, as_dict=True)
-    return {str(partition): part for (partition,), part in parts.items()}
+@dataclass(frozen=True)
+class _Read:
+    """Raw rows read by the contract.
+
+    Attributes:
+        numbered: the raw rows with `_index`.
+        parsed: the contract's columns in its types.
+        reasons: why rows break the contract, shape of `_REASONS`.
+        refused: partitions that break a check as a whole.
+    """
+
+    numbered: pl.DataFrame
+    parsed: pl.DataFrame
+    reasons: pl.DataFrame
+    refused: dict[str, BatchRefusedError]
+
+    def with_partition(self, reasons: pl.DataFrame) -> pl.DataFrame:
+        return reasons.with_columns(self.numbered.get_column(PARTITION).gather(reasons["_index"]))
+
+
+def _read(raw: pl.DataFrame, contract: Contract, reading: Reading, place: str) -> _Read:
+    """Parse and validate, once and lazily.
+
+    Raises:
+        BatchRefusedError: if a column of the contract is missing.
+    """
+    arriving = contract.arriving
+    missing = [name for name in arriving.types if name not in raw.columns]
+    if missing:
+        raise BatchRefusedError(
+            f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
+            f"{', '.join(raw[SOURCE].unique().sort().head(3))}; it has {', '.join(_arrived(raw))}. "
+            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
+        )
+    numbered = raw.with_row_index("_index")
+    parsed, unparsed = _parse(numbered, arriving, reading)
+    found, refused = _violations(parsed, arriving, place)
+    return _Read(numbered, parsed, pl.concat([unparsed, _strays(numbered, arriving), found]), refused)
 
 
 def _without_duplicates(good: pl.DataFrame, numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from ml_assets.ml.cleaning import SOURCE, STRAY, Cleaned
+from ml_assets.ml.cleaning import SOURCE, STRAY, Judged
 from ml_assets.ml.validation import TABLE
 from ml_assets.spec import Limits
 
 
-def exceeded(limits: Limits, rows: pl.DataFrame, judged: Cleaned, sizes: Mapping[str, int] | None = None) -> str | None:
+def exceeded(limits: Limits, rows: pl.DataFrame, judged: Judged, sizes: Mapping[str, int] | None = None) -> str | None:
     """Which limit a partition breaks and what to do; None if it keeps them all.
 
     Rows without a day of their own (`_stray`) are no fault of the day that they were put with. They are measured
@@ -26,7 +26,7 @@ def exceeded(limits: Limits, rows: pl.DataFrame, judged: Cleaned, sizes: Mapping
     own, advice = rows.height - strays.height, "mend the data or the contract, or set limits in defs.yaml"
     if own < limits.min_rows:
         return f"{own:,} rows, and limits.min_rows is {limits.min_rows:,}; {advice}"
-    rejected = max(judged.rejected.height - strays.height, 0)
+    rejected = max(judged.rejected - strays.height, 0)
     if own and rejected / own > limits.rejected:
         worst = sorted(judged.failures.items(), key=lambda each: (-each[1], each[0]))[:5]
         told = ", ".join(f"{'whole rows' if name == TABLE else name} {count:,}" for name, count in worst)

@@ -344,7 +344,7 @@ def _as_text(series: pl.Series) -> pl.Series:
 
 
 def chunks(
-    partitions: Sequence[str], rows: Mapping[str, int], most_rows: int = 500_000, most: int = 31
+    partitions: Sequence[str], rows: Mapping[str, int], most_rows: int = 250_000, most: int = 31
 ) -> list[list[str]]:
     """Partitions grouped by commit: a large initial load writes several days at once and stays small in memory.
 

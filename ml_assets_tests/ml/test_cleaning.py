@@ -12,7 +12,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import Cleaned, Hook, clean
+from ml_assets.ml.cleaning import Cleaned, Hook, clean, judge
 
 DAY = "2025-01-01"
 UtcTime = Annotated[pl.Datetime, "us", "UTC"]
@@ -238,6 +238,7 @@ def test_any_rows_in_any_order_and_chunks_are_conserved_and_cleaned_the_same_eac
         at_once = cleaned(whole)
         chunked = [cleaned(whole[order].filter(pl.col(PARTITION).is_in(part))) for part in (days[:cut], days[cut:])]
         again = chunked[0] | chunked[1]
+        assert judge(whole, CONTRACT, place="m") == {day: done.judged for day, done in at_once.items()}
         assert set(at_once) == set(again) == set(whole[PARTITION])
         for day, done in at_once.items():
             rows = whole.filter(pl.col(PARTITION) == day).height

@@ -3,7 +3,7 @@ import re
 import polars as pl
 import pytest
 
-from ml_assets.ml.cleaning import REJECTED_SCHEMA, Cleaned
+from ml_assets.ml.cleaning import Judged
 from ml_assets.ml.limits import exceeded
 from ml_assets.spec import Limits
 
@@ -13,9 +13,8 @@ def rows(count: int, strays: int = 0) -> pl.DataFrame:
     return pl.DataFrame({"_source": ["a.csv"] * count, "_stray": flags})
 
 
-def judged(rejected: int, **failures: int) -> Cleaned:
-    empty = {name: [""] * rejected if kind == pl.String else [0] * rejected for name, kind in REJECTED_SCHEMA.items()}
-    return Cleaned(pl.DataFrame(), pl.DataFrame(empty, schema=REJECTED_SCHEMA), 0, failures)
+def judged(rejected: int, **failures: int) -> Judged:
+    return Judged(rejected, failures)
 
 
 @pytest.mark.parametrize(
