@@ -123,8 +123,12 @@ def with_pandas(landing: Path, out: Path) -> dict[str, Any]:
     return {"cpu": time.process_time() - started, "raw": raw, "cleaned": int(good.sum())}
 
 
-def with_ml_assets(first: str, last: str) -> dict[str, Any]:
-    """The assets themselves, as a run of Dagster's makes them; CPU is of the run without process start and imports."""
+def with_ml_assets(first: str, last: str, events: str) -> dict[str, Any]:
+    """The assets themselves, as a run of Dagster's makes them; CPU is of the run without process start and imports.
+
+    Args:
+        events: where Dagster keeps its events: `sqlite`, as on a laptop, or `memory`, which leaves the work on data.
+    """
     import dagster as dg
 
     from ml_assets.assets.naming import key_of
@@ -141,7 +145,7 @@ def with_ml_assets(first: str, last: str) -> dict[str, Any]:
     import deltalake  # noqa: F401
     import pyarrow.dataset  # noqa: F401
 
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.get() if events == "sqlite" else dg.DagsterInstance.ephemeral() as instance:
         started, clock = time.process_time(), time.monotonic()
         result = job.execute_in_process(
             instance=instance,
@@ -201,25 +205,31 @@ def compare(rows: int, days: int, root: Path) -> None:
     print(f"{size * days:,} rows in {days} daily files; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
     plain = measure("--way", "pandas", "--landing", str(every), "--out", str(out))
-    print(f"pandas, all at once:  {plain['seconds']:6.1f} s, CPU {plain['cpu']:6.1f} s, peak {plain['MiB']:6.0f} MiB")
+    print(f"{'pandas, all at once':<32}{_said(plain)}")
     long, short = home_with(root, "long", every, days), home_with(root, "short", recent, days)
-    first = measure("--way", "ours", "--from", day_of(0), "--to", day_of(days - 1), **long)
-    print(f"ml-assets, as assets: {first['seconds']:6.1f} s, CPU {first['cpu']:6.1f} s, peak {first['MiB']:6.0f} MiB")
-    print(
-        f"  {plain['seconds'] / first['seconds']:.2f} times as fast as pandas, {plain['MiB'] / first['MiB']:.1f} times "
-        f"less memory; {plain['cleaned']:,} and {first['cleaned']:,} rows kept"
-    )
-    measure("--way", "ours", "--from", day_of(days - few), "--to", day_of(days - 1), **short)
+    all_days = ("--way", "ours", "--from", day_of(0), "--to", day_of(days - 1))
+    whole = measure(*all_days, **home_with(root, "sqlite", every, days))
+    data = measure(*all_days, "--events", "memory", **long)
+    print(f"{'ml-assets, work on data':<32}{_said(data)}   {_compared(plain, data)}")
+    print(f"{'ml-assets, with Dagster events':<32}{_said(whole)}   {_compared(plain, whole)}")
+    print(f"rows kept: pandas {plain['cleaned']:,}, ml-assets {data['cleaned']:,}")
+    measure("--way", "ours", "--events", "memory", "--from", day_of(days - few), "--to", day_of(days - 1), **short)
     for folder in (every, recent):
         land(folder, days, size)
-    new = {}
-    for name, environment in (("long", long), ("short", short)):
-        new[name] = measure("--way", "ours", "--from", day_of(days), "--to", day_of(days), **environment)
-    print(f"one new day on {days}:   CPU {new['long']['cpu']:.2f} s, on {few}: {new['short']['cpu']:.2f} s")
+    one_day = ("--way", "ours", "--events", "memory", "--from", day_of(days), "--to", day_of(days))
+    on_long, on_short = (measure(*one_day, **environment)["cpu"] for environment in (long, short))
     print(
-        f"  {new['long']['cpu'] / new['short']['cpu']:.2f} times as much with {days} days of history as with {few}; "
-        f"{first['cpu'] / new['long']['cpu']:.0f} times cheaper than making all again"
+        f"one new day, work on data: CPU {on_long:.2f} s on top of {days} days, {on_short:.2f} s on top of {few} "
+        f"({on_long / on_short:.2f} times); all days cost {data['cpu'] / on_long:.0f} times as much"
     )
+
+
+def _said(measured: dict[str, Any]) -> str:
+    return f"{measured['seconds']:6.1f} s   CPU {measured['cpu']:6.1f} s   peak {measured['MiB']:6.0f} MiB"
+
+
+def _compared(plain: dict[str, Any], ours: dict[str, Any]) -> str:
+    return f"{plain['seconds'] / ours['seconds']:.2f} times as fast, {plain['MiB'] / ours['MiB']:.1f} times less memory"
 
 
 if __name__ == "__main__":
@@ -228,6 +238,7 @@ if __name__ == "__main__":
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--folder", type=Path, help="where the temporary files go; they need about 3 GB")
     parser.add_argument("--way", choices=["pandas", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--events", choices=["sqlite", "memory"], default="sqlite", help=argparse.SUPPRESS)
     for name in ("--landing", "--out"):
         parser.add_argument(name, type=Path, help=argparse.SUPPRESS)
     for name in ("--from", "--to"):
@@ -236,7 +247,7 @@ if __name__ == "__main__":
     if given["way"] == "pandas":
         print(json.dumps(with_pandas(given["landing"], given["out"])))
     elif given["way"] == "ours":
-        print(json.dumps(with_ml_assets(given["from"], given["to"])))
+        print(json.dumps(with_ml_assets(given["from"], given["to"], given["events"])))
     else:
         home = Path(tempfile.mkdtemp(prefix="ingest-", dir=given["folder"]))
         try:

@@ -129,6 +129,10 @@ class Latest:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._by_asset: dict[str, dict[str, Record]] = {}
+        self.add(records)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Take newer records in."""
         for each in records:
             self._by_asset.setdefault(each.asset, {})[each.partition] = each
 

@@ -18,7 +18,7 @@ from ml_assets.lake import PARTITION, Lake, by_partition
 from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
-from ml_assets.records import Basis
+from ml_assets.records import Basis, read_latest
 from ml_assets.sources.feed import Feed, Survey, read_partitions, survey
 
 
@@ -54,7 +54,7 @@ class Arriving:
 
     def refresh(self, context: dg.AssetExecutionContext, model: Model, lake: Lake) -> Refreshed:
         """Make the step's partitions."""
-        found = survey(self.feed, lake)
+        found, latest = survey(self.feed, lake), read_latest(lake, model.name)
         for batch, reason in found.unreadable.items():
             context.log.error(f"{batch.id}: {reason}")
 
@@ -75,7 +75,9 @@ class Arriving:
         wanted = partitions_in(context)
         rows = {each: found.rows(each) for each in wanted}
         bases = {each: arriving_basis(self.feed, found.fingerprint(each), self.digest) for each in wanted}
-        done = refresh(context, model, lake, {self.feed.name: self.schema}, bases, rows, work, blocked=found.blocked)
+        done = refresh(
+            context, model, lake, latest, {self.feed.name: self.schema}, bases, rows, work, blocked=found.blocked
+        )
         for name, drift in sorted(found.drift.items()):
             context.log.warning(f"{self.feed.source.place}: {name}: {'; '.join(drift)}")
         return done

@@ -105,7 +105,7 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
         rows = {each: record.rows for each, record in raw_records.items() if each in wanted}
         bases = {each: cleaned_basis(model, raw_records[each].content) for each in rows}
         schemas = {"cleaned_data": contract.schema, "rejected_rows": REJECTED}
-        done = refresh(context, model, tables, schemas, bases, rows, work)
+        done = refresh(context, model, tables, before, schemas, bases, rows, work)
         yield from done.result(
             cleaned.key,
             [

@@ -90,7 +90,7 @@ def features(model: Model) -> dg.AssetsDefinition:
             each: features_basis(model, cleaned_records[each].content, lookups_used(model, before, each))
             for each in rows
         }
-        done = refresh(context, model, tables, {"features": schema}, bases, rows, work)
+        done = refresh(context, model, tables, before, {"features": schema}, bases, rows, work)
         for result in done.results.values():
             result["metadata"] |= {"dagster/column_lineage": _lineage(model)} | _shares(model, done.latest)
         yield from done.result(spec.key, check_results(spec.key, schema, done.failures("features")))

@@ -83,7 +83,8 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
 
 def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
     """Outcomes from the rows' own columns: known at the contract's `known_at`, or from the end of the event's day."""
-    cleaned_records = read_latest(tables, model.name).of("cleaned_data")
+    before = read_latest(tables, model.name)
+    cleaned_records = before.of("cleaned_data")
 
     def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
         missing = f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"
@@ -101,7 +102,7 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
     wanted = set(partitions_in(context))
     rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
     bases = {each: outcomes_basis(model, cleaned_records[each].content) for each in rows}
-    return refresh(context, model, tables, {"outcomes": schema}, bases, rows, work)
+    return refresh(context, model, tables, before, {"outcomes": schema}, bases, rows, work)
 
 
 def _known_at(model: Model) -> pl.Expr:

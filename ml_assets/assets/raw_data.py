@@ -17,7 +17,7 @@ from ml_assets.lake import PARTITION, by_partition
 from ml_assets.ml.cleaning import Judged, judge
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
-from ml_assets.records import Basis, Problem
+from ml_assets.records import Basis, Problem, read_latest
 from ml_assets.resources import LakeResource
 from ml_assets.sources.feed import Survey, read_partitions, survey
 
@@ -56,7 +56,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
     @dg.multi_asset(**execution(model, [spec], checks))
     def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
-        found = survey(model.rows_feed, tables)
+        found, latest = survey(model.rows_feed, tables), read_latest(tables, model.name)
         if not model.daily and not found.partitions:
             raise SourceError(f"{model.name}: source: nothing has landed at {model.spec.source.where} yet")
         for batch, reason in found.unreadable.items():
@@ -95,7 +95,7 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         wanted = partitions_in(context)
         rows = {each: found.rows(each) for each in wanted}
         bases = {each: raw_basis(model, found.fingerprint(each)) for each in wanted}
-        done = refresh(context, model, tables, {"raw_data": None}, bases, rows, work, blocked=found.blocked)
+        done = refresh(context, model, tables, latest, {"raw_data": None}, bases, rows, work, blocked=found.blocked)
         for name, drift in sorted(found.drift.items()):
             context.log.warning(f"{model.rows_feed.source.place}: {name}: {'; '.join(drift)}")
         failures = done.failures("raw_data")

@@ -14,7 +14,7 @@ from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
-from ml_assets.records import Basis, Latest, Record, State, append_records, held, read_latest
+from ml_assets.records import Basis, Latest, Record, State, append_records, held
 from ml_assets.sources.feed import chunks
 
 
@@ -64,6 +64,7 @@ def refresh(
     context: dg.AssetExecutionContext,
     model: Model,
     lake: Lake,
+    latest: Latest,
     schemas: Mapping[str, pa.DataFrameSchema | None],
     bases: Mapping[str, Basis],
     rows: Mapping[str, int],
@@ -79,6 +80,7 @@ def refresh(
     finished and reported, and the step fails at the end with every reason.
 
     Args:
+        latest: the records before the step; those of the step are added.
         schemas: the step's assets, each with the schema that its rows are counted against; None leaves that to `work`.
         bases: what each partition is made from, where that is known.
         rows: expected rows by partition, which bounds how many partitions are in memory at once.
@@ -88,14 +90,14 @@ def refresh(
     Raises:
         dagster.Failure: naming each partition that could not be made.
     """
-    wanted, before = partitions_in(context), read_latest(lake, model.name)
+    wanted = partitions_in(context)
     if INPUTS_TAG in context.run.tags:
         wanted = [
             each
             for each in wanted
             if each not in blocked
             and each in bases
-            and any(before.state(asset, each, bases[each]) is State.DUE for asset in schemas)
+            and any(latest.state(asset, each, bases[each]) is State.DUE for asset in schemas)
         ]
     main = next(iter(schemas))
     done: dict[str, dict[str, Record]] = {asset: {} for asset in schemas}
@@ -108,15 +110,14 @@ def refresh(
             if isinstance(outcome, MlAssetsError):
                 refused[partition] = str(outcome)
                 terms = bases[partition].terms if partition in bases else ""
-                records.append(held(main, partition, terms, outcome, before.held(main, partition), context.run_id))
+                records.append(held(main, partition, terms, outcome, latest.held(main, partition), context.run_id))
             else:
                 made[partition] = outcome
         for asset, schema in schemas.items() if made else ():
             slices = {partition: each[asset] for partition, each in made.items()}
             frame = _table(slices)
             contents = {each: digest_of_frame(part.frame.drop(part.volatile)) for each, part in slices.items()}
-            there = {**before.of(asset), **done[asset]}
-            versions = _write(lake, model, asset, frame, contents, there, exact=schema is not None)
+            versions = _write(lake, model, asset, frame, contents, latest.of(asset), exact=schema is not None)
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
             counted = count_failures(schema, frame) if schema is not None else {}
@@ -135,11 +136,11 @@ def refresh(
                 records.append(record)
                 done[asset][partition] = record
         append_records(lake, model.name, records)
+        latest.add(records)
         if made:
             context.log.info(f"{model.name}: {', '.join(schemas)}: {min(made)} to {max(made)} written")
     if refused:
         _fail(context, model, done, refused)
-    latest = read_latest(lake, model.name)
     results = {
         asset: _result(context, model, asset, records, samples[asset]) for asset, records in done.items() if records
     }

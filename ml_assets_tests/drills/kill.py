@@ -110,6 +110,7 @@ class Drill:
     Attributes:
         pause: most seconds from a start to the next kill.
         every: seconds between two days that arrive.
+        allowed: days that may have arrived so far; they last as long as the kills do.
     """
 
     project: Project
@@ -120,6 +121,7 @@ class Drill:
     every: float
     tell: Callable[[str], None]
     started: float = field(default_factory=time.monotonic)
+    allowed: int = 0
 
     def run(self) -> None:
         """Let the days arrive, kill what the plan says, and wait until everything is refreshed."""
@@ -127,10 +129,11 @@ class Drill:
         try:
             with self._arrivals() as landed:
                 platform.start()
-                for target in self.plan:
+                for number, target in enumerate(self.plan, start=1):
+                    self.allowed = self.days * number // len(self.plan)
                     self._wait_for_its_moment(platform, target)
-                    number = platform.kill(target)
-                    self._say(f"{target}: {number} killed, {landed()} days have arrived")
+                    killed = platform.kill(target)
+                    self._say(f"{target}: {killed} killed, {landed()} days have arrived")
                     if target != "run":  # the daemon and the code server live, and have to notice by themselves
                         platform.stop()
                         platform.start()
@@ -152,6 +155,8 @@ class Drill:
 
         def arrive() -> None:
             for number in range(self.days):
+                while number >= self.allowed:
+                    time.sleep(0.2)
                 self.project.land(1, FIRST_DAY + timedelta(days=number))
                 done.append(number)
                 time.sleep(self.every)
@@ -232,7 +237,7 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=16)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--pause", type=float, default=40, help="most seconds from a start to the next kill")
-    options.add_argument("--every", type=float, default=10, help="seconds between two days that arrive")
+    options.add_argument("--every", type=float, default=5, help="seconds between two days that arrive")
     chosen = vars(options.parse_args())
     with tempfile.TemporaryDirectory() as folder:
         calm, project = Project.create(Path(folder) / "calm"), Project.create(Path(folder) / "killed")
