@@ -10,6 +10,7 @@ disturbed, with every row there once, and nothing is left unfinished. Prints wha
 import argparse
 import contextlib
 import random
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -239,16 +240,17 @@ def main() -> None:
     options.add_argument("--pause", type=float, default=40, help="most seconds from a start to the next kill")
     options.add_argument("--every", type=float, default=5, help="seconds between two days that arrive")
     chosen = vars(options.parse_args())
-    with tempfile.TemporaryDirectory() as folder:
-        calm, project = Project.create(Path(folder) / "calm"), Project.create(Path(folder) / "killed")
-        try:
-            prepare(calm)
-            calm.land(chosen["days"])
-            calm.materialize()
-            drill(calm, project, **chosen)
-        finally:
-            for each in (calm, project):
-                each.target.stop()
+    folder = Path(tempfile.mkdtemp(prefix="kill-"))  # kept if anything fails
+    calm, project = Project.create(folder / "calm"), Project.create(folder / "killed")
+    try:
+        prepare(calm)
+        calm.land(chosen["days"])
+        calm.materialize()
+        drill(calm, project, **chosen)
+    finally:
+        for each in (calm, project):
+            each.target.stop()
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
