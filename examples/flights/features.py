@@ -1,4 +1,4 @@
-"""What is known an hour before departure. Whether there is a tail number is left out: a flight without one is cancelled."""
+"""What is known an hour before departure. Not whether there is a tail number: a flight without one is cancelled."""
 
 import pandas as pd
 import polars as pl
