@@ -1,7 +1,8 @@
 """What each materialisation used and made: the `batches` table, by which every refresh decides what is due.
 
-An asset writes its record right after its data. If a crash comes between the two, the partition counts as not done and
-is done again, which changes nothing.
+An asset says which partitions it is about to write, writes their data, and writes their records. If a crash comes in
+between, these partitions count as not done and are done again, which changes nothing: also if by then the source has
+again what an older record says.
 """
 
 import json
@@ -19,6 +20,7 @@ from ml_assets.waits import MOST_ATTEMPTS, wait_after
 
 TABLE = "batches"
 _HELD = "held/"  # before an asset's name, in the record of a partition of it that could not be made
+_WRITING = "writing/"  # and in that of a partition that is about to be written
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def held(asset: str, partition: str, terms: str, error: MlAssetsError, before: R
     return Record(_HELD + asset, partition, terms, "", 0, run_id, details=details)
 
 
+def writing(asset: str, partition: str, run_id: str) -> Record:
+    """The record of a partition that is about to be written: older ones do not say any more what it holds."""
+    return Record(_WRITING + asset, partition, "", "", 0, run_id)
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something that cannot be made, and what that waits for.
@@ -143,6 +150,23 @@ class Latest:
     def get(self, asset: str, partition: str) -> Record | None:
         return self._by_asset.get(asset, {}).get(partition)
 
+    def certain(self, asset: str, partition: str) -> Record | None:
+        """The latest record, if nothing may have been written since."""
+        record, begun = self.get(asset, partition), self.get(_WRITING + asset, partition)
+        return None if record and begun and record.recorded_at < begun.recorded_at else record
+
+    def finished(self, asset: str) -> dict[str, Record]:
+        """As `of`, without partitions that a killed run may have written since."""
+        return {each: record for each, record in self.of(asset).items() if self.certain(asset, each)}
+
+    def unfinished(self, asset: str) -> list[str]:
+        """Partitions that a killed run may have written; the next refresh finishes them."""
+        return sorted(each for each in self.partitions(asset) if self.certain(asset, each) is None)
+
+    def partitions(self, asset: str) -> set[str]:
+        """Every partition of which the asset's table may hold rows."""
+        return set(self._by_asset.get(asset, {})) | set(self._by_asset.get(_WRITING + asset, {}))
+
     def held(self, asset: str, partition: str) -> Record | None:
         """Why a partition could not be made the last time that it failed."""
         return self.get(_HELD + asset, partition)
@@ -160,7 +184,7 @@ class Latest:
 
     def state(self, asset: str, partition: str, basis: Basis, now: datetime | None = None) -> State:
         """Whether a partition is to be made, if it would be made from `basis`."""
-        record, held = self.get(asset, partition), self.held(asset, partition)
+        record, held = self.certain(asset, partition), self.held(asset, partition)
         if record is not None and record.inputs == basis.inputs:
             return State.FRESH
         if held is None or held.inputs != basis.terms:

@@ -14,7 +14,7 @@ from ml_assets.assets.naming import partitions_in
 from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
-from ml_assets.lake import PARTITION, Lake, by_partition
+from ml_assets.lake import Lake, by_partition
 from ml_assets.ml.cleaning import Cleaned, clean
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
@@ -61,16 +61,11 @@ class Arriving:
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             blocked = {each: SourceError(found.blocked[each]) for each in partitions if each in found.blocked}
             made: dict[str, Made | MlAssetsError] = dict(blocked)
-            rejected: dict[str, pl.DataFrame] = {}
             done = self._read(found, [each for each in partitions if each not in blocked])
             for each, (rows, cleaned) in ((each, part) for each, part in done.items() if isinstance(part, tuple)):
                 counts = {"raw": rows, "rejected": cleaned.rejected.height, "duplicates": cleaned.duplicates}
-                made[each] = {self.feed.name: Slice(self.finish(cleaned.rows), counts)}
-                rejected[each] = cleaned.rejected.with_columns(pl.lit(each).alias(PARTITION))
-            made |= {each: part for each, part in done.items() if isinstance(part, MlAssetsError)}
-            if rejected:
-                lake.replace(model.name, f"rejected_{self.feed.name}", pl.concat(rejected.values()), list(rejected))
-            return made
+                made[each] = {self.feed.name: Slice(self.finish(cleaned.rows), counts, rejected=cleaned.rejected)}
+            return made | {each: part for each, part in done.items() if isinstance(part, MlAssetsError)}
 
         wanted = partitions_in(context)
         rows = {each: found.rows(each) for each in wanted}

@@ -69,7 +69,7 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
     def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
         before = read_latest(tables, model.name)
-        raw_records, place = before.of("raw_data"), f"{model.name}/cleaned_data"
+        raw_records, place = before.finished("raw_data"), f"{model.name}/cleaned_data"
 
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             missing = f"raw_data has no such partition; materialise {model.name}/raw_data"

@@ -51,7 +51,7 @@ def features(model: Model) -> dg.AssetsDefinition:
     def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:
         tables = lake.open()
         before = read_latest(tables, model.name)
-        cleaned_records = before.of("cleaned_data")
+        cleaned_records = before.finished("cleaned_data")
 
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             made: dict[str, Made | MlAssetsError] = {}

@@ -84,7 +84,7 @@ def _arriving(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
 def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, schema: pa.DataFrameSchema) -> Refreshed:
     """Outcomes from the rows' own columns: known at the contract's `known_at`, or from the end of the event's day."""
     before = read_latest(tables, model.name)
-    cleaned_records = before.of("cleaned_data")
+    cleaned_records = before.finished("cleaned_data")
 
     def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
         missing = f"cleaned_data has no such partition; materialise {model.name}/cleaned_data"

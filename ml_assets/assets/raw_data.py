@@ -90,7 +90,11 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
                 return judged
             if broken := exceeded(model.spec.source.limits, frame, judged, sizes):
                 return BatchRefusedError(f"{model.name}/raw_data {partition}: {broken}")
-            return Slice(frame, _provenance(found, partition), judged.failures, volatile=(INGESTED_AT,))
+            # A column that only files of other days have is none of this day's: it must not matter which days are made
+            # together.
+            unknown = [name for name in frame.columns if name not in contract.types and not name.startswith("_")]
+            rows = frame.drop(name for name in unknown if frame[name].null_count() == frame.height)
+            return Slice(rows, _provenance(found, partition), judged.failures, volatile=(INGESTED_AT,))
 
         wanted = partitions_in(context)
         rows = {each: found.rows(each) for each in wanted}

@@ -14,7 +14,7 @@ from ml_assets.errors import MlAssetsError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
-from ml_assets.records import Basis, Latest, Record, State, append_records, held
+from ml_assets.records import Basis, Latest, Record, State, append_records, held, writing
 from ml_assets.sources.feed import chunks
 
 
@@ -26,12 +26,14 @@ class Slice:
         frame: the rows, without `_partition`.
         failures: rows that break a check by column, where the table's own schema is not what is asked.
         volatile: columns that are no content, such as when a row was ingested.
+        rejected: rows for the table `rejected_<asset>`, where that is no asset of its own.
     """
 
     frame: pl.DataFrame
     details: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     volatile: tuple[str, ...] = ()
+    rejected: pl.DataFrame | None = None
 
 
 Made = Mapping[str, Slice]  # by asset
@@ -113,11 +115,13 @@ def refresh(
                 records.append(held(main, partition, terms, outcome, latest.held(main, partition), context.run_id))
             else:
                 made[partition] = outcome
+        append_records(lake, model.name, [writing(asset, each, context.run_id) for asset in schemas for each in made])
         for asset, schema in schemas.items() if made else ():
             slices = {partition: each[asset] for partition, each in made.items()}
             frame = _table(slices)
             contents = {each: digest_of_frame(part.frame.drop(part.volatile)) for each, part in slices.items()}
-            versions = _write(lake, model, asset, frame, contents, latest.of(asset), exact=schema is not None)
+            _write_rejected(lake, model, asset, slices)
+            versions = _write(lake, model, asset, frame, contents, latest, exact=schema is not None)
             if asset not in samples or samples[asset].is_empty():
                 samples[asset] = frame
             counted = count_failures(schema, frame) if schema is not None else {}
@@ -152,28 +156,33 @@ def _table(slices: Mapping[str, Slice]) -> pl.DataFrame:
     return pl.concat(frames, how="diagonal_relaxed")
 
 
+def _write_rejected(lake: Lake, model: Model, asset: str, slices: Mapping[str, Slice]) -> None:
+    rejected = {each: part.rejected for each, part in slices.items() if part.rejected is not None}
+    if rejected:
+        frame = pl.concat([rows.with_columns(pl.lit(each).alias(PARTITION)) for each, rows in rejected.items()])
+        lake.replace(model.name, f"rejected_{asset}", frame, list(rejected))
+
+
 def _write(
     lake: Lake,
     model: Model,
     asset: str,
     frame: pl.DataFrame,
     contents: Mapping[str, str],
-    there: Mapping[str, Record],
+    latest: Latest,
     *,
     exact: bool,
 ) -> dict[str, int]:
     """Write the partitions whose content is another one than before, in one commit; the version that holds each.
 
     Args:
-        there: the latest record of each partition. They are to be believed only if the table's last write is among
-            them: a run that died may have written and not recorded.
+        latest: the records before. They are to be believed only if the table's last write is among them: somebody
+            else may have written to it, or put back an older table.
     """
-    believed = lake.version(model.name, asset) == max((each.version for each in there.values()), default=None)
-    versions = {
-        each: there[each].version
-        for each in contents
-        if believed and each in there and there[each].content == contents[each]
-    }
+    recorded = max((each.version for each in latest.of(asset).values()), default=None)
+    believed = contents if lake.version(model.name, asset) == recorded else ()
+    before = {each: latest.certain(asset, each) for each in believed}
+    versions = {each: record.version for each, record in before.items() if record and record.content == contents[each]}
     changed = [each for each in contents if each not in versions]
     if changed:
         rows = frame if not versions else frame.filter(pl.col(PARTITION).is_in(changed))

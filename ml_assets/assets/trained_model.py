@@ -96,6 +96,11 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
+        if half_done := [f"{each} {day}" for each in known for day in latest.unfinished(each)]:
+            raise TrainingError(
+                f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
+                "next refresh has finished that"
+            )
         broken = [
             f"{asset} {partition}"
             for asset in ("cleaned_data", *model.lookups, "features", "outcomes")

@@ -91,9 +91,9 @@ def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | 
             due.problems[batch.id] = Problem(reason, "The days that it touched before keep what they hold")
     states = _States(latest, due, now)
     lookups = {name: _due_lookup(model, name, found, states) for name, found in side.items()}
-    partitions = set(rows.partitions) | set(latest.of("raw_data"))
+    partitions = set(rows.partitions) | latest.partitions("raw_data")
     if arriving is not None:
-        partitions |= set(arriving.partitions) | set(latest.of("outcomes"))
+        partitions |= set(arriving.partitions) | latest.partitions("outcomes")
     for each in sorted(partitions):
         _Levels(model, states, lookups, each).look(rows, arriving)
     for name, terms in lookups.items():
@@ -136,7 +136,7 @@ class _States:
 def _due_lookup(model: Model, name: str, found: Survey, states: _States) -> dict[str, list[str]]:
     """Due partitions of a side table, each with what decides about it."""
     feed, due = model.lookup_feeds[name], {}
-    for each in set(found.partitions) | set(states.latest.of(name)):
+    for each in set(found.partitions) | states.latest.partitions(name):
         terms: list[str] = []
         basis = arriving_basis(feed, found.fingerprint(each), model.lookup_digest(name))
         if each not in found.blocked and states.is_due(name, each, basis, terms):
@@ -235,6 +235,8 @@ def due_training(
     latest = read_latest(lake, model.name)
     if not any(record.rows for record in latest.of("features").values()):
         return DueTraining((), "no features yet")
+    if half_done := [f"{asset} {day}" for asset in ("features", "outcomes") for day in latest.unfinished(asset)]:
+        return DueTraining((), f"{', '.join(half_done[:5])} is being finished after a run was killed")
     trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
     inputs = training_inputs(model, latest)
     if trained is None:

@@ -127,7 +127,7 @@ def clean(
         refused |= failed | broken
     counted = dict(good.get_column(PARTITION).value_counts().iter_rows())
     kept = by_partition(_without_duplicates(good, numbered, contract))
-    rejected = by_partition(_rejected(numbered, reasons))
+    rejected = by_partition(_rejected(numbered, reasons, contract.arriving))
     broken_rows = by_partition(read.with_partition(reasons))
     nothing = Cleaned.empty(contract)
     done: dict[str, Cleaned | BatchRefusedError] = dict(refused)
@@ -343,18 +343,25 @@ def _hooked(day: pl.DataFrame, contract: Contract, hook: Hook, place: str) -> pl
     return after
 
 
-def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Rejected rows with their reasons. Which other columns there are, and in which order, depends on what else arrived
+    and when: of those a row has the ones in which it has a value.
+    """
     if reasons.is_empty():
         return pl.DataFrame(schema={PARTITION: pl.String} | REJECTED_SCHEMA)
     told = reasons.group_by("_index", maintain_order=True).agg(pl.struct("column", "check", "value").alias("why"))
     bad = numbered.join(told, on="_index", how="inner").sort(SOURCE, ROW)
-    columns = _arrived(numbered)
+    others = sorted(set(_arrived(numbered)) - set(contract.types))
+    rows = [
+        {name: value for name, value in row.items() if name in contract.types or value is not None}
+        for row in bad.select(*contract.types, *others).to_dicts()
+    ]
     return bad.select(
         PARTITION,
         SOURCE,
         pl.col(ROW).cast(pl.Int64),
         pl.Series("reasons", [json.dumps(each) for each in bad["why"].to_list()], dtype=pl.String),
-        pl.Series("row", [json.dumps(each, default=str) for each in bad.select(columns).to_dicts()], dtype=pl.String),
+        pl.Series("row", [json.dumps(each, default=str) for each in rows], dtype=pl.String),
     )
 
 

@@ -8,9 +8,12 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from ml_assets.automation.due import due_training
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.under_way import busy
+from ml_assets.records import append_records, writing
 from ml_assets_tests.project import PROGRAMS, PROJECT_ROOT, SMALL_MODEL, Project, wait_until
+from ml_assets_tests.rides import noon, place
 
 DAYS = 4
 TABLES = ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features")
@@ -57,3 +60,23 @@ def test_a_run_that_is_killed_once_a_table_is_there_is_completed_by_the_next(
         for each in TABLES:
             known = instance.get_materialized_partitions(dg.AssetKey(["late_deliveries", each]))
             assert known == set(project.latest().of(each)), "Dagster knows every day that is there"
+
+
+@pytest.mark.parametrize("table", ["raw_data", "cleaned_data", "features", "outcomes"])
+def test_what_was_written_and_not_recorded_is_made_again_though_the_source_is_as_before(table: str) -> None:
+    """A run was killed after it wrote a replaced file's rows; then the file was put back as it was."""
+    with place(own_outcomes=False) as rides:
+        row = {"ride": "a", "at": noon(1), "km": 1.0, "known": noon(2), "late": True}
+        rides.put("rides/0.parquet", [row, row | {"ride": "b"}])
+        rides.refresh()
+        before = rides.tables()
+        rows = rides.lake.read("rides", table)
+        append_records(rides.lake, "rides", [writing(table, "2025-01-01", "killed")])
+        rides.lake.replace("rides", table, rows.head(1), ["2025-01-01"])
+
+        model = rides.model
+        if table in ("features", "outcomes"):
+            assert "is being finished" in due_training(model, rides.lake).reason, "nothing is trained on half a table"
+        assert rides.refresh() == [["2025-01-01"]]
+        assert rides.tables() == before
+        assert rides.refresh() == []
