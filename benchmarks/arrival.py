@@ -55,4 +55,5 @@ if __name__ == "__main__":
         found = measure(wanted, Path(home))
     if len(found) < wanted:
         sys.exit("not every arrival was refreshed")
-    print(f"file to refreshed features: median {statistics.median(found):.1f} s, {min(found):.1f} to {max(found):.1f} s")
+    median, least, most = statistics.median(found), min(found), max(found)
+    print(f"file landed to features refreshed: median {median:.1f} s, {least:.1f} to {most:.1f} s")

@@ -2,8 +2,9 @@
 
 .venv/bin/python -m benchmarks.ingest [--rows 10000000] [--days 365] [--folder FOLDER]
 
-Each way runs in a process of its own, so that each has its own peak of memory. A machine that does other things at the
-same time changes the seconds; compare figures of one run.
+Each way runs in a process of its own, so that each has its own peak of memory. Seconds are of the whole process, and
+inside it, after its imports; the comparisons are of the latter. A machine that does other things at the same time
+changes them; compare figures of one run.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,11 +101,44 @@ def land(folder: Path, number: int, rows: int) -> None:
     pl.concat([frame.head(rows - again.height), again]).write_parquet(folder / f"{day_of(number)}.parquet")
 
 
+def with_pandera(landing: Path, out: Path) -> dict[str, Any]:
+    """The same job with pandas: the contract validated once and lazily, broken rows set apart with their reasons."""
+    import pandas as pd
+    import pandera.errors
+    import pandera.pandas as pa
+
+    class Orders(pa.DataFrameModel):
+        order_id: str
+        ordered_at: pd.DatetimeTZDtype = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"})
+        zone: str = pa.Field(isin=ZONES)
+        vehicle: str = pa.Field(isin=VEHICLES)
+        weather: str = pa.Field(isin=WEATHER, nullable=True)
+        distance_km: float = pa.Field(gt=0, le=100, nullable=True)
+        items: int = pa.Field(ge=1)
+        order_value: float = pa.Field(gt=0)
+        promised_minutes: float = pa.Field(gt=0)
+        late: bool
+
+    started, clock = time.process_time(), time.monotonic()
+    frame = pd.concat([pd.read_parquet(each) for each in sorted(landing.glob("*.parquet"))], ignore_index=True)
+    raw = len(frame)
+    broken = frame.head(0)
+    try:
+        Orders.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases.dropna(subset=["index"]).astype({"index": int, "failure_case": str})
+        broken = frame.join(cases.groupby("index")[["column", "check", "failure_case"]].agg(list), how="inner")
+    good = frame.drop(index=broken.index).drop_duplicates(subset=["order_id", "ordered_at"], keep="last")
+    good.to_parquet(out / "cleaned.parquet", index=False)
+    broken.to_parquet(out / "rejected.parquet", index=False)
+    return {**_spent(started, clock), "raw": raw, "cleaned": len(good)}
+
+
 def with_pandas(landing: Path, out: Path) -> dict[str, Any]:
-    """The plain code that people write: read all, drop duplicates, fill, mask, write."""
+    """The short form that people write: read all, drop duplicates, fill, mask by hand, write; no reasons are kept."""
     import pandas as pd
 
-    started = time.process_time()
+    started, clock = time.process_time(), time.monotonic()
     frame = pd.concat([pd.read_parquet(each) for each in sorted(landing.glob("*.parquet"))], ignore_index=True)
     raw = len(frame)
     frame = frame.drop_duplicates(subset=["order_id", "ordered_at"], keep="last")
@@ -120,32 +155,50 @@ def with_pandas(landing: Path, out: Path) -> dict[str, Any]:
     )
     frame[good].to_parquet(out / "cleaned.parquet", index=False)
     frame[~good].to_parquet(out / "rejected.parquet", index=False)
-    return {"cpu": time.process_time() - started, "raw": raw, "cleaned": int(good.sum())}
+    return {**_spent(started, clock), "raw": raw, "cleaned": int(good.sum())}
 
 
-def with_ml_assets(first: str, last: str, events: str) -> dict[str, Any]:
-    """The assets themselves, as a run of Dagster's makes them; CPU is of the run without process start and imports.
+def with_steps() -> dict[str, Any]:
+    """What is due, by the assets' own steps and records but without a Dagster run around them.
 
-    Args:
-        events: where Dagster keeps its events: `sqlite`, as on a laptop, or `memory`, which leaves the work on data.
+    Returns:
+        `cpu` of everything, without process start and imports; `data` is the part of it in which rows are read, judged,
+        cleaned, digested, written and recorded. The rest is listing and finding out what is due.
     """
+    import deltalake  # noqa: F401
+    import polars as pl
+    import pyarrow.dataset  # noqa: F401
+
+    from ml_assets.lake import Lake
+    from ml_assets.materialize import models_of
+    from ml_assets.settings import Settings
+    from ml_assets_tests.steps import refresh
+
+    settings = Settings.from_environment()
+    model, lake = models_of(settings)[MODEL], Lake(settings.lake)
+    model.contract.schema.validate(pl.DataFrame(schema=dict(model.contract.types)))  # imports what checks need
+    on_rows = metered([f"ml_assets.assets.{each}" for each in ("raw_data", "cleaned_data")], "refresh")
+    started, clock = time.process_time(), time.monotonic()
+    (days,) = refresh(model, lake, ASSETS)
+    cpu, seconds = time.process_time() - started, time.monotonic() - clock
+    return {"cpu": cpu, "data": sum(on_rows), "inside": seconds} | _counts(lake, days[0], days[-1])
+
+
+def with_dagster(first: str, last: str) -> dict[str, Any]:
+    """The same as one run of Dagster's, with its event log in SQLite as on a laptop."""
     import dagster as dg
 
     from ml_assets.assets.naming import key_of
     from ml_assets.definitions import definitions
     from ml_assets.lake import Lake
     from ml_assets.materialize import models_of, prepare_dagster_home
-    from ml_assets.records import read_latest
     from ml_assets.settings import Settings
 
     settings = Settings.from_environment()
     prepare_dagster_home(settings)
     model = models_of(settings)[MODEL]
     job = definitions().resolve_job_def(MODEL)
-    import deltalake  # noqa: F401
-    import pyarrow.dataset  # noqa: F401
-
-    with dg.DagsterInstance.get() if events == "sqlite" else dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.get() as instance:
         started, clock = time.process_time(), time.monotonic()
         result = job.execute_in_process(
             instance=instance,
@@ -154,10 +207,36 @@ def with_ml_assets(first: str, last: str, events: str) -> dict[str, Any]:
         )
         cpu, seconds = time.process_time() - started, time.monotonic() - clock
     assert result.success
-    records = read_latest(Lake(settings.lake), MODEL).of("cleaned_data")
+    return {"cpu": cpu, "inside": seconds} | _counts(Lake(settings.lake), first, last)
+
+
+def _counts(lake: Any, first: str, last: str) -> dict[str, int]:
+    from ml_assets.records import read_latest
+
+    records = read_latest(lake, MODEL).of("cleaned_data")
     made = [each for day, each in records.items() if first <= day <= last]
-    rows, raw = sum(each.rows for each in made), sum(each.details["raw"] for each in made)
-    return {"cpu": cpu, "inside": seconds, "raw": raw, "cleaned": rows}
+    return {"raw": sum(each.details["raw"] for each in made), "cleaned": sum(each.rows for each in made)}
+
+
+def _spent(started: float, clock: float) -> dict[str, float]:
+    return {"cpu": time.process_time() - started, "inside": time.monotonic() - clock}
+
+
+def metered(modules: list[str], name: str) -> list[float]:
+    """CPU seconds of each call of a function, as those modules call it."""
+    spent: list[float] = []
+    for each in modules:
+        function = getattr(sys.modules[each], name)
+
+        def timed(*given: Any, function: Callable[..., Any] = function, **named: Any) -> Any:
+            started = time.process_time()
+            try:
+                return function(*given, **named)
+            finally:
+                spent.append(time.process_time() - started)
+
+        setattr(sys.modules[each], name, timed)
+    return spent
 
 
 def home_with(root: Path, name: str, landing: Path, last: int) -> dict[str, str]:
@@ -204,32 +283,37 @@ def compare(rows: int, days: int, root: Path) -> None:
         os.link(every / f"{day_of(number)}.parquet", recent / f"{day_of(number)}.parquet")
     print(f"{size * days:,} rows in {days} daily files; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
-    plain = measure("--way", "pandas", "--landing", str(every), "--out", str(out))
-    print(f"{'pandas, all at once':<32}{_said(plain)}")
+    masks = measure("--way", "pandas", "--landing", str(every), "--out", str(out))
+    print(f"{'pandas, masks by hand':<32}{_said(masks)}")
+    plain = measure("--way", "pandera", "--landing", str(every), "--out", str(out))
+    print(f"{'pandas, contract and reasons':<32}{_said(plain)}")
     long, short = home_with(root, "long", every, days), home_with(root, "short", recent, days)
-    all_days = ("--way", "ours", "--from", day_of(0), "--to", day_of(days - 1))
-    whole = measure(*all_days, **home_with(root, "sqlite", every, days))
-    data = measure(*all_days, "--events", "memory", **long)
-    print(f"{'ml-assets, work on data':<32}{_said(data)}   {_compared(plain, data)}")
-    print(f"{'ml-assets, with Dagster events':<32}{_said(whole)}   {_compared(plain, whole)}")
-    print(f"rows kept: pandas {plain['cleaned']:,}, ml-assets {data['cleaned']:,}")
-    measure("--way", "ours", "--events", "memory", "--from", day_of(days - few), "--to", day_of(days - 1), **short)
+    data = measure("--way", "steps", **long)
+    print(f"{'ml-assets, its steps':<32}{_said(data)}   {_compared(plain, data)}")
+    whole = measure(
+        "--way", "dagster", "--from", day_of(0), "--to", day_of(days - 1), **home_with(root, "run", every, days)
+    )
+    print(f"{'ml-assets, as a Dagster run':<32}{_said(whole)}   {_compared(plain, whole)}")
+    print(f"rows kept: pandas {masks['cleaned']:,} and {plain['cleaned']:,}, ml-assets {data['cleaned']:,}")
+    measure("--way", "steps", **short)
     for folder in (every, recent):
         land(folder, days, size)
-    one_day = ("--way", "ours", "--events", "memory", "--from", day_of(days), "--to", day_of(days))
-    on_long, on_short = (measure(*one_day, **environment)["cpu"] for environment in (long, short))
-    print(
-        f"one new day, work on data: CPU {on_long:.2f} s on top of {days} days, {on_short:.2f} s on top of {few} "
-        f"({on_long / on_short:.2f} times); all days cost {data['cpu'] / on_long:.0f} times as much"
-    )
+    on_long, on_short = (measure("--way", "steps", **environment) for environment in (long, short))
+    for name, what in (("cpu", "one new day"), ("data", "of it, work on rows")):
+        new, on_few = on_long[name], on_short[name]
+        print(
+            f"{what}: CPU {new:.3f} s on top of {days} days, {on_few:.3f} s on top of {few} "
+            f"({new / on_few:.2f} times); all days cost {data[name] / new:.0f} times as much"
+        )
 
 
 def _said(measured: dict[str, Any]) -> str:
-    return f"{measured['seconds']:6.1f} s   CPU {measured['cpu']:6.1f} s   peak {measured['MiB']:6.0f} MiB"
+    seconds = f"{measured['seconds']:6.1f} s   inside {measured['inside']:6.1f} s   CPU {measured['cpu']:6.1f} s"
+    return f"{seconds}   peak {measured['MiB']:6.0f} MiB"
 
 
 def _compared(plain: dict[str, Any], ours: dict[str, Any]) -> str:
-    return f"{plain['seconds'] / ours['seconds']:.2f} times as fast, {plain['MiB'] / ours['MiB']:.1f} times less memory"
+    return f"{plain['inside'] / ours['inside']:.2f} times as fast, {plain['MiB'] / ours['MiB']:.1f} times less memory"
 
 
 if __name__ == "__main__":
@@ -237,8 +321,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--folder", type=Path, help="where the temporary files go; they need about 3 GB")
-    parser.add_argument("--way", choices=["pandas", "ours"], help=argparse.SUPPRESS)
-    parser.add_argument("--events", choices=["sqlite", "memory"], default="sqlite", help=argparse.SUPPRESS)
+    parser.add_argument("--way", choices=["pandas", "pandera", "steps", "dagster"], help=argparse.SUPPRESS)
     for name in ("--landing", "--out"):
         parser.add_argument(name, type=Path, help=argparse.SUPPRESS)
     for name in ("--from", "--to"):
@@ -246,8 +329,12 @@ if __name__ == "__main__":
     given = vars(parser.parse_args())
     if given["way"] == "pandas":
         print(json.dumps(with_pandas(given["landing"], given["out"])))
-    elif given["way"] == "ours":
-        print(json.dumps(with_ml_assets(given["from"], given["to"], given["events"])))
+    elif given["way"] == "pandera":
+        print(json.dumps(with_pandera(given["landing"], given["out"])))
+    elif given["way"] == "steps":
+        print(json.dumps(with_steps()))
+    elif given["way"] == "dagster":
+        print(json.dumps(with_dagster(given["from"], given["to"])))
     else:
         home = Path(tempfile.mkdtemp(prefix="ingest-", dir=given["folder"]))
         try:

@@ -3,8 +3,9 @@
 Every table has the text column `_partition`: a day such as `2025-01-31`, or `all` for a table that is not partitioned.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,13 @@ PARTITION = "_partition"
 WHOLE = "all"  # the only partition of a table that is not partitioned by day
 
 # Without these a checkpoint deletes log entries after 30 days, and table versions that a model names become unreadable.
-_CONFIGURATION = {"delta.enableExpiredLogCleanup": "false", "delta.logRetentionDuration": "interval 36500 days"}
+# And without a checkpoint every few versions opening a table takes longer with each of them.
+_CONFIGURATION = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "10",
+}
+_MOST_FILES = 50  # of a table that grows by rows at its end; then they become one file
 
 
 def by_partition(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -60,15 +67,31 @@ def _cast(frame: pl.DataFrame, kinds: Mapping[str, pl.DataType], *, strict: bool
 
 @dataclass(frozen=True)
 class Lake:
-    """The folder `root`, with one folder per model and in it one Delta table per asset."""
+    """The folder `root`, with one folder per model and in it one Delta table per asset.
+
+    A table is opened once and brought up to date whenever it is used again, so a lake is for one step or tick.
+    """
 
     root: Path
+    _opened: dict[tuple[Path, int], "deltalake.DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
 
     def path(self, model: str, table: str) -> Path:
         return self.root / model / table
 
     def exists(self, model: str, table: str) -> bool:
         return (self.path(model, table) / "_delta_log").is_dir()
+
+    def _open(self, model: str, table: str) -> "deltalake.DeltaTable":
+        """An existing table as it is now."""
+        import deltalake
+
+        path = self.path(model, table)
+        place = path, (path / "_delta_log").stat().st_ino  # another folder of the same name is another table
+        if place in self._opened:
+            self._opened[place].update_incremental()
+        else:
+            self._opened[place] = deltalake.DeltaTable(path)
+        return self._opened[place]
 
     def replace(
         self, model: str, table: str, frame: pl.DataFrame, partitions: Sequence[str], *, exact: bool = True
@@ -98,8 +121,8 @@ class Lake:
             path.mkdir(parents=True, exist_ok=True)
             deltalake.write_deltalake(path, frame, partition_by=[PARTITION], configuration=_CONFIGURATION)
         else:
-            before = deltalake.DeltaTable(path)
-            there = dict(pl.Schema(before.schema().to_arrow()))
+            before = self._open(model, table)
+            there = self.types(model, table)
             kinds: dict[str, pl.DataType] = dict(frame.schema) if exact else _widest(there, frame.schema)
             if (exact and set(there) - set(kinds)) or any(not _stores(there[name], kinds[name]) for name in there):
                 self._rewrite(before, frame, partitions, kinds, strict=not exact)
@@ -113,8 +136,7 @@ class Lake:
                     predicate=f"{PARTITION} IN ({names})",
                     schema_mode="merge",
                 )
-                return int(before.version())
-        return int(deltalake.DeltaTable(path).version())
+        return int(self._open(model, table).version())
 
     def _rewrite(
         self,
@@ -147,12 +169,19 @@ class Lake:
         )
 
     def append(self, model: str, table: str, frame: pl.DataFrame) -> None:
-        """Add rows with one commit."""
+        """Add rows with one commit. Where many commits made many small files, they become one."""
         import deltalake
 
-        path = self.path(model, table)
-        path.mkdir(parents=True, exist_ok=True)
-        deltalake.write_deltalake(path, frame, mode="append", schema_mode="merge", configuration=_CONFIGURATION)
+        if not self.exists(model, table):
+            path = self.path(model, table)
+            path.mkdir(parents=True, exist_ok=True)
+            deltalake.write_deltalake(path, frame, mode="append", configuration=_CONFIGURATION)
+            return
+        there = self._open(model, table)
+        deltalake.write_deltalake(there, frame, mode="append", schema_mode="merge")
+        if len(there.file_uris()) > _MOST_FILES:
+            with contextlib.suppress(deltalake.exceptions.CommitFailedError):  # somebody else did it just now
+                there.optimize.compact()
 
     def read(
         self,
@@ -165,13 +194,16 @@ class Lake:
         """Rows of the table, of some partitions or all, as of a version or now; empty where there is no table."""
         if not self.exists(model, table):
             return pl.DataFrame()
-        rows = pl.scan_delta(str(self.path(model, table)), version=version)
+        table_then = self._open(model, table) if version is None else str(self.path(model, table))
+        rows = pl.scan_delta(table_then, version=version)
         if partitions is not None:
             rows = rows.filter(pl.col(PARTITION).is_in(list(partitions)))
         return (rows if columns is None else rows.select(columns)).collect()
 
+    def types(self, model: str, table: str) -> dict[str, pl.DataType]:
+        """Type of each column of the table now; none where there is no table."""
+        return dict(pl.Schema(self._open(model, table).schema().to_arrow())) if self.exists(model, table) else {}
+
     def version(self, model: str, table: str) -> int | None:
         """Version of the table now; None where there is no table."""
-        import deltalake
-
-        return deltalake.DeltaTable(self.path(model, table)).version() if self.exists(model, table) else None
+        return int(self._open(model, table).version()) if self.exists(model, table) else None

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
@@ -210,4 +211,6 @@ def read_latest(lake: Lake, model: str) -> Latest:
     if rows.is_empty():
         return Latest()
     rows = rows.sort("recorded_at").unique(["asset", "partition"], keep="last")
-    return Latest(Record(**(row | {"details": json.loads(row["details"])})) for row in rows.to_dicts())
+    return Latest(
+        Record(**(row | {"details": msgspec.json.decode(row["details"])})) for row in rows.iter_rows(named=True)
+    )

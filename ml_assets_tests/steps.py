@@ -4,6 +4,7 @@ For tests that refresh some hundred times. All else is as ever: survey, what is 
 """
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -35,8 +36,11 @@ class _Context:
     def log_event(self, event: Any) -> None: ...
 
 
-def refresh(model: Model, lake: Lake) -> list[list[str]]:
+def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None) -> list[list[str]]:
     """A tick of the sensor, and the runs that it asks for.
+
+    Args:
+        assets: make no others.
 
     Returns:
         The stretches of days that were due.
@@ -45,7 +49,7 @@ def refresh(model: Model, lake: Lake) -> list[list[str]]:
         dagster.Failure: if a step refuses a day, as in a run.
     """
     stretches = due_data(model, lake).stretches()
-    data = set(data_assets(model))
+    data = set(data_assets(model) if assets is None else assets)
     steps = [each for each in build_assets(model) if {key.path[-1] for key in each.keys} <= data]
     for stretch in stretches:
         for step in steps:

@@ -11,11 +11,12 @@ import pandera.polars as pa
 import polars as pl
 
 from ml_assets.assets.naming import partitions_in
-from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
+from ml_assets.assets.refresh import Refreshed, refresh
+from ml_assets.assets.writing import Made, Slice
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import Lake, by_partition
-from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.ml.cleaning import Cleaned, clean, read_rows
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
 from ml_assets.records import Basis, read_latest
@@ -84,7 +85,8 @@ class Arriving:
             return {each: SourceError(f"{self.place}: nothing has landed at {where} yet") for each in partitions}
         try:
             rows = read_partitions(self.feed, found, partitions)
-            cleaned = clean(rows, self.feed.contract, **asdict(self.feed.reading), place=self.place)
+            read = read_rows(rows, self.feed.contract, **asdict(self.feed.reading), place=self.place)
+            cleaned = clean(read, self.feed.contract, place=self.place)
         except MlAssetsError as error:
             if len(partitions) == 1:
                 return {partitions[0]: error}

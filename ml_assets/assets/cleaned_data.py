@@ -10,13 +10,15 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.handover import take
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
-from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.assets.refresh import refresh
+from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
 from ml_assets.lake import PARTITION, by_partition
-from ml_assets.ml.cleaning import SOURCE, STRAY, Cleaned, clean
+from ml_assets.ml.cleaning import SOURCE, STRAY, Cleaned, clean, read_rows
 from ml_assets.ml.limits import exceeded
 from ml_assets.ml.schemas import REJECTED
 from ml_assets.model import Model
@@ -78,9 +80,12 @@ def cleaned_data(model: Model) -> dg.AssetsDefinition:
             }
             there = [each for each in partitions if each in raw_records]
             if there:
-                raw = tables.read(model.name, "raw_data", there)
-                done = clean(raw, contract, **asdict(model.rows_feed.reading), hook=model.hook, place=place)
-                days = by_partition(raw.select(PARTITION, SOURCE, STRAY))
+                read = take(model, before, there)
+                if read is None:
+                    raw = tables.read(model.name, "raw_data", there)
+                    read = read_rows(raw, contract, **asdict(model.rows_feed.reading), place=place)
+                done = clean(read, contract, hook=model.hook, place=place)
+                days = by_partition(read.numbered.select(PARTITION, SOURCE, STRAY))
                 for each in there:
                     rows = done.get(each) or Cleaned.empty(contract)
                     made[each] = rows if isinstance(rows, BatchRefusedError) else _judged(each, rows, days.get(each))

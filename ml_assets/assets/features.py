@@ -8,7 +8,8 @@ import polars as pl
 
 from ml_assets.assets.lookups import lookups_used, with_lookups
 from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
-from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.assets.refresh import refresh
+from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError

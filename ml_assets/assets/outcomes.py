@@ -13,7 +13,8 @@ import polars as pl
 
 from ml_assets.assets.arriving import Arriving, arriving_basis
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
-from ml_assets.assets.refresh import Made, Refreshed, Slice, refresh
+from ml_assets.assets.refresh import Refreshed, refresh
+from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError

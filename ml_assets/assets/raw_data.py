@@ -8,13 +8,15 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.handover import hand_on
 from ml_assets.assets.naming import asset_spec, execution, partitions_in
-from ml_assets.assets.refresh import Made, Slice, refresh
+from ml_assets.assets.refresh import refresh
+from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import acceptance, acceptance_spec, check_results, check_specs
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION, by_partition
-from ml_assets.ml.cleaning import Judged, judge
+from ml_assets.ml.cleaning import Judged, judge, read_rows
 from ml_assets.ml.limits import exceeded
 from ml_assets.model import Model
 from ml_assets.records import Basis, Problem, read_latest
@@ -63,11 +65,13 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
             context.log.error(f"{batch.id}: {reason}")
 
         sizes = found.sizes()
+        last: dict[str, Any] = {}  # what the last chunk read
 
         def work(partitions: list[str]) -> Mapping[str, Made | MlAssetsError]:
             blocked = {each: SourceError(found.blocked[each]) for each in partitions if each in found.blocked}
             readable = [each for each in partitions if each not in blocked]
             made: dict[str, Made | MlAssetsError] = dict(blocked)
+            last.clear()
             for each, rows in (_read(readable) if readable else {}).items():
                 made[each] = rows if isinstance(rows, MlAssetsError) else {"raw_data": rows}
             return made
@@ -75,12 +79,16 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         def _read(partitions: list[str]) -> dict[str, Slice | MlAssetsError]:
             try:
                 rows = read_partitions(model.rows_feed, found, partitions)
-                judged = judge(rows, contract, **asdict(model.rows_feed.reading), place=f"{model.name}/raw_data")
+                read = read_rows(
+                    rows, model.rows_contract, **asdict(model.rows_feed.reading), place=f"{model.name}/raw_data"
+                )
+                judged = judge(read)
             except MlAssetsError as error:
                 if len(partitions) == 1:
                     return {partitions[0]: error}
                 # One bad batch must not hold up the days that it does not touch.
                 return {each: made for name in partitions for each, made in _read([name]).items()}
+            last.update(partitions=partitions, read=read)
             stamped = rows.with_columns(pl.lit(datetime.now(UTC)).alias(INGESTED_AT))
             days, nothing = by_partition(stamped), stamped.clear().drop(PARTITION)
             return {each: _slice(each, days.get(each, nothing), judged.get(each, Judged())) for each in partitions}
@@ -100,6 +108,8 @@ def raw_data(model: Model) -> dg.AssetsDefinition:
         rows = {each: found.rows(each) for each in wanted}
         bases = {each: raw_basis(model, found.fingerprint(each)) for each in wanted}
         done = refresh(context, model, tables, latest, {"raw_data": None}, bases, rows, work, blocked=found.blocked)
+        if last:
+            hand_on(model, tables, done.latest, **last)
         for name, drift in sorted(found.drift.items()):
             context.log.warning(f"{model.rows_feed.source.place}: {name}: {'; '.join(drift)}")
         failures = done.failures("raw_data")

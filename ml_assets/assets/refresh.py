@@ -1,7 +1,8 @@
 """How a partitioned asset is made: some days a commit, every good day finished, bad days named at the end."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -9,34 +10,14 @@ import pandera.polars as pa
 import polars as pl
 
 from ml_assets.assets.naming import INPUTS_TAG, is_partitioned, key_of, partitions_in, preview
-from ml_assets.digests import digest_of, digest_of_frame
+from ml_assets.assets.writing import Made, Writer
+from ml_assets.digests import digest_of
 from ml_assets.errors import MlAssetsError
-from ml_assets.lake import PARTITION, Lake
-from ml_assets.ml.validation import count_failures
+from ml_assets.lake import Lake
 from ml_assets.model import Model
-from ml_assets.records import Basis, Latest, Record, State, append_records, held, writing
+from ml_assets.records import Basis, Latest, Record, State
 from ml_assets.sources.feed import chunks
 
-
-@dataclass(frozen=True)
-class Slice:
-    """What one asset holds for one partition.
-
-    Attributes:
-        frame: the rows, without `_partition`.
-        failures: rows that break a check by column, where the table's own schema is not what is asked.
-        volatile: columns that are no content, such as when a row was ingested.
-        rejected: rows for the table `rejected_<asset>`, where that is no asset of its own.
-    """
-
-    frame: pl.DataFrame
-    details: dict[str, Any] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=dict)
-    volatile: tuple[str, ...] = ()
-    rejected: pl.DataFrame | None = None
-
-
-Made = Mapping[str, Slice]  # by asset
 Work = Callable[[list[str]], Mapping[str, Made | MlAssetsError]]
 
 
@@ -74,7 +55,7 @@ def refresh(
     *,
     blocked: Collection[str] = (),
 ) -> Refreshed:
-    """Make the step's partitions: a chunk of them is made, written and recorded before the next begins.
+    """Make the step's partitions: a chunk of them is written and recorded while the next one is made.
 
     A run that a sensor, the schedule or `ml-assets` asked for makes those partitions that are due and leaves the
     others alone; a run that a person asked for makes all of them. A partition whose content stays the same is recorded
@@ -101,94 +82,31 @@ def refresh(
             and each in bases
             and any(latest.state(asset, each, bases[each]) is State.DUE for asset in schemas)
         ]
-    main = next(iter(schemas))
-    done: dict[str, dict[str, Record]] = {asset: {} for asset in schemas}
+    writer = Writer(lake, model, schemas, bases, latest, context.run_id)
     refused: dict[str, str] = {}
-    samples: dict[str, pl.DataFrame] = {}
-    for chunk in chunks(wanted, rows):
-        made: dict[str, Made] = {}
-        records: list[Record] = []
-        for partition, outcome in work(chunk).items():
-            if isinstance(outcome, MlAssetsError):
-                refused[partition] = str(outcome)
-                terms = bases[partition].terms if partition in bases else ""
-                records.append(held(main, partition, terms, outcome, latest.held(main, partition), context.run_id))
-            else:
-                made[partition] = outcome
-        append_records(lake, model.name, [writing(asset, each, context.run_id) for asset in schemas for each in made])
-        for asset, schema in schemas.items() if made else ():
-            slices = {partition: each[asset] for partition, each in made.items()}
-            frame = _table(slices)
-            contents = {each: digest_of_frame(part.frame.drop(part.volatile)) for each, part in slices.items()}
-            _write_rejected(lake, model, asset, slices)
-            versions = _write(lake, model, asset, frame, contents, latest, exact=schema is not None)
-            if asset not in samples or samples[asset].is_empty():
-                samples[asset] = frame
-            counted = count_failures(schema, frame) if schema is not None else {}
-            for partition, each in slices.items():
-                failures = each.failures if schema is None else counted.get(partition, {})
-                record = Record(
-                    asset=asset,
-                    partition=partition,
-                    inputs=bases[partition].inputs,
-                    content=contents[partition],
-                    rows=each.frame.height,
-                    run_id=context.run_id,
-                    version=versions[partition],
-                    details=each.details | {"failures": failures},
-                )
-                records.append(record)
-                done[asset][partition] = record
-        append_records(lake, model.name, records)
-        latest.add(records)
-        if made:
-            context.log.info(f"{model.name}: {', '.join(schemas)}: {min(made)} to {max(made)} written")
+    with ThreadPoolExecutor(1) as beside:  # while some days are written, the next ones are read and judged
+        before: Future[None] | None = None
+        for chunk in chunks(wanted, rows):
+            outcomes = work(chunk)
+            if before is not None:
+                before.result()
+            made = {each: part for each, part in outcomes.items() if not isinstance(part, MlAssetsError)}
+            errors = {each: error for each, error in outcomes.items() if isinstance(error, MlAssetsError)}
+            refused |= {each: str(error) for each, error in errors.items()}
+            before = beside.submit(writer.write, made, errors)
+            if made:
+                context.log.info(f"{model.name}: writing {', '.join(schemas)}: {min(made)} to {max(made)}")
+        if before is not None:
+            before.result()
+    writer.finish()
     if refused:
-        _fail(context, model, done, refused)
+        _fail(context, model, writer.done, refused)
     results = {
-        asset: _result(context, model, asset, records, samples[asset]) for asset, records in done.items() if records
+        asset: _result(context, model, asset, records, writer.samples[asset])
+        for asset, records in writer.done.items()
+        if records
     }
     return Refreshed(latest, results)
-
-
-def _table(slices: Mapping[str, Slice]) -> pl.DataFrame:
-    frames = [each.frame.with_columns(pl.lit(name).alias(PARTITION)) for name, each in slices.items()]
-    return pl.concat(frames, how="diagonal_relaxed")
-
-
-def _write_rejected(lake: Lake, model: Model, asset: str, slices: Mapping[str, Slice]) -> None:
-    rejected = {each: part.rejected for each, part in slices.items() if part.rejected is not None}
-    if rejected:
-        frame = pl.concat([rows.with_columns(pl.lit(each).alias(PARTITION)) for each, rows in rejected.items()])
-        lake.replace(model.name, f"rejected_{asset}", frame, list(rejected))
-
-
-def _write(
-    lake: Lake,
-    model: Model,
-    asset: str,
-    frame: pl.DataFrame,
-    contents: Mapping[str, str],
-    latest: Latest,
-    *,
-    exact: bool,
-) -> dict[str, int]:
-    """Write the partitions whose content is another one than before, in one commit; the version that holds each.
-
-    Args:
-        latest: the records before. They are to be believed only if the table's last write is among them: somebody
-            else may have written to it, or put back an older table.
-    """
-    recorded = max((each.version for each in latest.of(asset).values()), default=None)
-    believed = contents if lake.version(model.name, asset) == recorded else ()
-    before = {each: latest.certain(asset, each) for each in believed}
-    versions = {each: record.version for each, record in before.items() if record and record.content == contents[each]}
-    changed = [each for each in contents if each not in versions]
-    if changed:
-        rows = frame if not versions else frame.filter(pl.col(PARTITION).is_in(changed))
-        version = lake.replace(model.name, asset, rows, changed, exact=exact)
-        versions |= dict.fromkeys(changed, version)
-    return versions
 
 
 def _result(

@@ -16,7 +16,7 @@ import polars as pl
 from ml_assets.contract import SURROGATE_KEY, Contract
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION, by_partition
-from ml_assets.ml.parsing import Reading, parse_column, read_column
+from ml_assets.ml.parsing import Reading, parse_column, read_columns
 from ml_assets.ml.validation import TABLE, failure_cases, rowwise
 
 SOURCE, ROW = "_source", "_row"  # where a raw row came from: batch, and row number in it
@@ -66,16 +66,62 @@ class Cleaned:
         return cls(pl.DataFrame(schema=dict(contract.types) | own), pl.DataFrame(schema=REJECTED_SCHEMA), 0, {})
 
 
-def judge(
+@dataclass(frozen=True)
+class Read:
+    """Raw rows read by the contract.
+
+    Attributes:
+        numbered: the raw rows with `_index`.
+        parsed: the contract's columns in its types.
+        reasons: why rows break the contract, shape of `_REASONS`.
+        refused: partitions that break a check as a whole.
+    """
+
+    numbered: pl.DataFrame
+    parsed: pl.DataFrame
+    reasons: pl.DataFrame
+    refused: dict[str, BatchRefusedError]
+
+    def with_partition(self, reasons: pl.DataFrame) -> pl.DataFrame:
+        return reasons.with_columns(self.numbered.get_column(PARTITION).gather(reasons["_index"]))
+
+
+def read_rows(
     raw: pl.DataFrame,
     contract: Contract,
     *,
     null_values: Sequence[str] = ("",),
     decimal: str = ".",
     place: str,
-) -> dict[str, Judged | BatchRefusedError]:
-    """How many rows of each partition `clean` would reject without a hook, and why. It takes and raises the same."""
-    read = _read(raw, contract, Reading(tuple(null_values), decimal), place)
+) -> Read:
+    """Parse and validate, once and lazily.
+
+    Args:
+        raw: the contract's columns in any types, with `_partition`, `_source`, `_row` and `_stray`.
+        contract: decides about each row.
+        null_values: texts that stand for a missing value.
+        decimal: decimal mark of numbers that arrived as text.
+        place: model and table, for messages.
+
+    Raises:
+        BatchRefusedError: if a column of the contract is missing.
+    """
+    arriving = contract.arriving
+    missing = [name for name in arriving.types if name not in raw.columns]
+    if missing:
+        raise BatchRefusedError(
+            f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
+            f"{', '.join(raw[SOURCE].unique().sort().head(3))}; it has {', '.join(_arrived(raw))}. "
+            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
+        )
+    numbered = raw.with_row_index("_index")
+    parsed, unparsed = _parse(numbered, arriving, Reading(tuple(null_values), decimal))
+    found, refused = _violations(parsed, arriving, place)
+    return Read(numbered, parsed, pl.concat([unparsed, _strays(numbered, arriving), found]), refused)
+
+
+def judge(read: Read) -> dict[str, Judged | BatchRefusedError]:
+    """How many rows of each partition `clean` would reject without a hook, and why."""
     broken = by_partition(read.with_partition(read.reasons))
     done: dict[str, Judged | BatchRefusedError] = dict(read.refused)
     for partition in read.numbered.get_column(PARTITION).unique().sort():
@@ -88,36 +134,22 @@ def judge(
 
 
 def clean(
-    raw: pl.DataFrame,
-    contract: Contract,
-    *,
-    null_values: Sequence[str] = ("",),
-    decimal: str = ".",
-    hook: Hook | None = None,
-    place: str,
+    read: Read, contract: Contract, *, hook: Hook | None = None, place: str
 ) -> dict[str, Cleaned | BatchRefusedError]:
-    """Sort `raw` rows into cleaned, rejected and duplicate ones, for each of the partitions that they belong to.
+    """Sort raw rows into cleaned, rejected and duplicate ones, for each of the partitions that they belong to.
 
     What concerns one row is done for all rows at once; what concerns a day (the hook, duplicates, checks over the whole
     table) is done day by day, so that it makes no difference which days are cleaned together.
 
     Args:
-        raw: the contract's columns in any types, with `_partition`, `_source`, `_row` and `_stray`.
-        contract: decides about each row, in one lazy validation; once more after the hook, which also has to set a
-            derived target.
-        null_values: texts that stand for a missing value.
-        decimal: decimal mark of numbers that arrived as text.
+        contract: decided about each row, and does once more after the hook, which also has to set a derived target.
         hook: the user's own `clean(df)`; may drop rows and set outcome and target columns.
         place: model and table, for messages.
 
     Returns:
         What became of each partition's rows. A partition is refused if a check over its whole table fails or the hook
         does what it may not.
-
-    Raises:
-        BatchRefusedError: if a column of the contract is missing.
     """
-    read = _read(raw, contract, Reading(tuple(null_values), decimal), place)
     numbered, reasons, refused = read.numbered, read.reasons, dict(read.refused)
     good = _without(read.parsed, reasons)
     if hook is not None:
@@ -141,46 +173,6 @@ def clean(
                 _count(broken_rows[partition]) if partition in broken_rows else {},
             )
     return done
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Raw rows read by the contract.
-
-    Attributes:
-        numbered: the raw rows with `_index`.
-        parsed: the contract's columns in its types.
-        reasons: why rows break the contract, shape of `_REASONS`.
-        refused: partitions that break a check as a whole.
-    """
-
-    numbered: pl.DataFrame
-    parsed: pl.DataFrame
-    reasons: pl.DataFrame
-    refused: dict[str, BatchRefusedError]
-
-    def with_partition(self, reasons: pl.DataFrame) -> pl.DataFrame:
-        return reasons.with_columns(self.numbered.get_column(PARTITION).gather(reasons["_index"]))
-
-
-def _read(raw: pl.DataFrame, contract: Contract, reading: Reading, place: str) -> _Read:
-    """Parse and validate, once and lazily.
-
-    Raises:
-        BatchRefusedError: if a column of the contract is missing.
-    """
-    arriving = contract.arriving
-    missing = [name for name in arriving.types if name not in raw.columns]
-    if missing:
-        raise BatchRefusedError(
-            f"{place}: column {', '.join(map(repr, missing))} of the contract is missing in "
-            f"{', '.join(raw[SOURCE].unique().sort().head(3))}; it has {', '.join(_arrived(raw))}. "
-            "Nothing of it was written: mend the file, or the contract if the column is gone for good"
-        )
-    numbered = raw.with_row_index("_index")
-    parsed, unparsed = _parse(numbered, arriving, reading)
-    found, refused = _violations(parsed, arriving, place)
-    return _Read(numbered, parsed, pl.concat([unparsed, _strays(numbered, arriving), found]), refused)
 
 
 def _without_duplicates(good: pl.DataFrame, numbered: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -225,10 +217,10 @@ def _parse(numbered: pl.DataFrame, contract: Contract, reading: Reading) -> tupl
     """The contract's columns in its types; a value that cannot be one is null and has a reason."""
     columns = [numbered.get_column("_index"), numbered.get_column(PARTITION)]
     reasons = [pl.DataFrame(schema=_REASONS)]
-    for name, kind in contract.types.items():
-        given, typed = read_column(numbered.get_column(name), kind, reading)
-        if typed.dtype.is_float():  # no model can learn from an infinite number
-            typed = typed.set(typed.is_infinite(), None)
+    for name, (given, read) in read_columns(numbered, contract.types, reading).items():
+        kind, typed = contract.types[name], read
+        if read.dtype.is_float() and (infinite := read.is_infinite()).any():  # no model can learn from such a number
+            typed = read.set(infinite, None)
         columns.append(typed)
         reasons.append(_reasons(numbered, given.is_not_null() & typed.is_null(), given, f"is a {kind}"))
         if given.dtype == pl.String and not kind.is_numeric():

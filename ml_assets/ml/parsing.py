@@ -1,6 +1,6 @@
 """One column as it arrived becomes one of the contract's type: strictly, so that no value changes on the way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -20,23 +20,35 @@ class Reading:
 
 
 def read_column(series: pl.Series, kind: pl.DataType, reading: Reading) -> tuple[pl.Series, pl.Series]:
-    """A column as given, null where it stands for nothing, and the same as `kind`, null too where it cannot be one.
+    """A column as given, null where it stands for nothing, and the same as `kind`, null too where it cannot be one."""
+    return read_columns(series.to_frame(), {series.name: kind}, reading)[series.name]
+
+
+def read_columns(
+    frame: pl.DataFrame, kinds: Mapping[str, pl.DataType], reading: Reading
+) -> dict[str, tuple[pl.Series, pl.Series]]:
+    """For each column of `kinds` what `read_column` gives, all of them at once."""
+    arrived = frame.schema
+    marked = frame.select(_without_null_markers(name, arrived[name], kind, reading) for name, kind in kinds.items())
+    return {
+        name: (marked.get_column(name), parse_column(marked.get_column(name), kind, reading.decimal))
+        for name, kind in kinds.items()
+    }
+
+
+def _without_null_markers(name: str, arrived: pl.DataType, kind: pl.DataType, reading: Reading) -> pl.Expr:
+    """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN.
 
     A text such as `NaN` is a missing number.
     """
-    given = without_null_markers(series, reading.null_values)
-    if given.dtype == pl.String and kind.is_numeric():
-        given = given.set(given.str.to_lowercase().is_in(["nan", "+nan", "-nan"]), None)
-    return given, parse_column(given, kind, reading.decimal)
-
-
-def without_null_markers(series: pl.Series, null_values: Sequence[str]) -> pl.Series:
-    """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN."""
-    if series.dtype == pl.String:
-        series = series.str.strip_chars()
-        missing = series.is_in(list(null_values))
-        return series.set(missing, None) if missing.any() else series
-    return series.fill_nan(None) if series.dtype.is_float() else series
+    column = pl.col(name)
+    if arrived == pl.String:
+        text = column.str.strip_chars()
+        missing = text.is_in(list(reading.null_values))
+        if kind.is_numeric():
+            missing |= text.str.to_lowercase().is_in(["nan", "+nan", "-nan"])
+        return pl.when(~missing).then(text).alias(name)
+    return column.fill_nan(None) if arrived.is_float() else column
 
 
 def parse_column(series: pl.Series, kind: pl.DataType, decimal: str = ".") -> pl.Series:

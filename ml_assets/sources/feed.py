@@ -19,7 +19,7 @@ from ml_assets.digests import digest_of
 from ml_assets.errors import BatchContentError, SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.cleaning import ROW, SOURCE, STRAY
-from ml_assets.ml.parsing import Reading, read_column
+from ml_assets.ml.parsing import Reading, read_column, read_columns
 from ml_assets.sources.batch import Batch, Calendar, Source
 from ml_assets.sources.drift import drift_of, lacking
 from ml_assets.sources.listing import Listing
@@ -322,17 +322,19 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
     if all(kind == pl.String for kind in rows.schema.values()):
         return rows
     columns = []
-    for name, kind in feed.contract.types.items():
-        series, typed = read_column(rows.get_column(name), kind, feed.reading)
+    # A column of the contract's type stays as it arrived.
+    others = {name: kind for name, kind in feed.contract.types.items() if rows.schema[name] != kind}
+    for name, (series, typed) in read_columns(rows, others, feed.reading).items():
         if typed.null_count() > series.null_count():
             example = series.filter(typed.is_null() & series.is_not_null())[0]
             raise BatchContentError(
-                f"{where}: column {name!r} arrived as {series.dtype} with {example!r}, the contract says {kind}; "
+                f"{where}: column {name!r} arrived as {series.dtype} with {example!r}, the contract says "
+                f"{feed.contract.types[name]}; "
                 "mend the file, or the contract"
             )
         columns.append(typed)
-    others = [_as_text(rows.get_column(name)) for name in rows.columns if name not in feed.contract.types]
-    return rows.with_columns([*columns, *others])
+    unknown = [_as_text(rows.get_column(name)) for name in rows.columns if name not in feed.contract.types]
+    return rows.with_columns([*columns, *unknown])
 
 
 def _as_text(series: pl.Series) -> pl.Series:

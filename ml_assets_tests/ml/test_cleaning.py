@@ -12,7 +12,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
 from ml_assets.errors import BatchRefusedError
 from ml_assets.lake import PARTITION
-from ml_assets.ml.cleaning import Cleaned, Hook, clean, judge
+from ml_assets.ml.cleaning import Cleaned, Hook, clean, judge, read_rows
 
 DAY = "2025-01-01"
 UtcTime = Annotated[pl.Datetime, "us", "UTC"]
@@ -44,7 +44,9 @@ GOOD = {"id": "1", "km": "2.5", "zone": "a", "minutes": "3", "late": "false"}
 
 
 def one(rows: pl.DataFrame, contract: Contract = CONTRACT, hook: Hook | None = None, **options: Any) -> Cleaned:
-    done = clean(rows, contract, hook=hook, place="m/cleaned_data", **options)[DAY]
+    done = clean(
+        read_rows(rows, contract, place="m/cleaned_data", **options), contract, hook=hook, place="m/cleaned_data"
+    )[DAY]
     if isinstance(done, BatchRefusedError):
         raise done
     return done
@@ -104,7 +106,7 @@ def test_without_a_key_equal_rows_are_duplicates_and_others_get_a_key() -> None:
 
 def test_a_missing_column_refuses_the_batch_and_names_file_and_column() -> None:
     with pytest.raises(BatchRefusedError, match="'km' of the contract is missing in one; it has"):
-        clean(raw([GOOD]).drop("km"), CONTRACT, place="m/cleaned_data")
+        read_rows(raw([GOOD]).drop("km"), CONTRACT, place="m/cleaned_data")
 
 
 def test_the_hook_may_drop_rows_and_set_the_target_and_dropped_rows_are_rejected_rows() -> None:
@@ -149,9 +151,9 @@ def test_no_row_is_lost_or_doubled_and_days_cleaned_together_are_cleaned_as_alon
 ) -> None:
     hook = (lambda df: df[df["id"] > 1]) if drop else None
     days = {DAY: raw(first), "2025-01-02": raw(second, "2025-01-02")}
-    together = clean(pl.concat(days.values()), CONTRACT, hook=hook, place="m")
+    together = clean(read_rows(pl.concat(days.values()), CONTRACT, place="m"), CONTRACT, hook=hook, place="m")
     for day, rows in days.items():
-        alone = clean(rows, CONTRACT, hook=hook, place="m")
+        alone = clean(read_rows(rows, CONTRACT, place="m"), CONTRACT, hook=hook, place="m")
         if rows.is_empty():
             assert day not in alone
             continue
@@ -177,7 +179,8 @@ def test_a_check_that_cannot_be_made_refuses_every_day_and_not_the_first_alone()
         late: bool = pa.Field(metadata={"role": "target"})
 
     days = pl.concat([raw([GOOD]), raw([GOOD], "2025-01-02")])
-    done = clean(days, Contract.read(Odd, "test"), place="m")
+    odd = Contract.read(Odd, "test")
+    done = clean(read_rows(days, odd, place="m"), odd, place="m")
     assert all(isinstance(each, BatchRefusedError) for each in done.values())
     assert set(done) == {DAY, "2025-01-02"}
 
@@ -238,7 +241,7 @@ def test_any_rows_in_any_order_and_chunks_are_conserved_and_cleaned_the_same_eac
         at_once = cleaned(whole)
         chunked = [cleaned(whole[order].filter(pl.col(PARTITION).is_in(part))) for part in (days[:cut], days[cut:])]
         again = chunked[0] | chunked[1]
-        assert judge(whole, CONTRACT, place="m") == {day: done.judged for day, done in at_once.items()}
+        assert judge(read_rows(whole, CONTRACT, place="m")) == {day: done.judged for day, done in at_once.items()}
         assert set(at_once) == set(again) == set(whole[PARTITION])
         for day, done in at_once.items():
             rows = whole.filter(pl.col(PARTITION) == day).height
@@ -259,6 +262,6 @@ def raw_typed(rows: list[dict[str, Any]], source: str) -> pl.DataFrame:
 
 
 def cleaned(rows: pl.DataFrame) -> dict[str, Cleaned]:
-    done = clean(rows, CONTRACT, place="m") if rows.height else {}
+    done = clean(read_rows(rows, CONTRACT, place="m"), CONTRACT, place="m") if rows.height else {}
     assert all(isinstance(each, Cleaned) for each in done.values())
     return {day: each for day, each in done.items() if isinstance(each, Cleaned)}

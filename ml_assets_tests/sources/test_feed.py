@@ -12,7 +12,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
 from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, Lake
-from ml_assets.ml.cleaning import Cleaned, clean
+from ml_assets.ml.cleaning import Cleaned, clean, read_rows
 from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.spec import FilesSource
@@ -235,7 +235,7 @@ def test_an_infinite_number_holds_up_no_batch_because_its_row_is_rejected_later(
     typed = frame(at(3), at(3, 13), at(3, 14)).with_columns(km=pl.Series([1.0, float("inf"), float("nan")]))
     typed.write_parquet(tmp_path / "landing" / "a.parquet")
     rows = read_partitions(feed, survey(feed, lake), ["2025-01-03"])
-    done = clean(rows, feed.contract, place="m")["2025-01-03"]
+    done = clean(read_rows(rows, feed.contract, place="m"), feed.contract, place="m")["2025-01-03"]
     assert isinstance(done, Cleaned)
     assert done.rows["km"].to_list() == [1.0]
     assert [json.loads(each)[0]["check"] for each in done.rejected["reasons"]] == ["is a Float64", "not_nullable"]
