@@ -55,10 +55,15 @@ def noon(day: int | None) -> datetime | None:
 
 @dataclass
 class Place:
-    """A folder with a model, what arrived for it and its tables."""
+    """A folder with a model, what arrived for it and its tables.
+
+    Attributes:
+        apart: each step runs as in a process of its own.
+    """
 
     root: Path
     own_outcomes: bool
+    apart: bool = False
     model: Model = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +94,7 @@ class Place:
         _put(self.root / name, content, COLUMNS[folder] if self.own_outcomes else list(SCHEMA)[:-1])
 
     def refresh(self) -> list[list[str]]:
-        return refresh(self.model, self.lake)
+        return refresh(self.model, self.lake, apart=self.apart)
 
     def tables(self) -> dict[str, list[Row]]:
         """Rows of each table, sorted. A column that only rows had which are gone is no difference."""
@@ -114,9 +119,9 @@ class Place:
 
 
 @contextmanager
-def place(own_outcomes: bool) -> Iterator[Place]:
+def place(own_outcomes: bool, *, apart: bool = False) -> Iterator[Place]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Place(Path(folder), own_outcomes)
+        yield Place(Path(folder), own_outcomes, apart)
 
 
 def _put(path: Path, content: Content, columns: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import build_assets, data_assets
+from ml_assets.assets.handover import forget
 from ml_assets.assets.naming import INPUTS_TAG
 from ml_assets.automation.due import due_data
 from ml_assets.lake import Lake
@@ -36,11 +37,12 @@ class _Context:
     def log_event(self, event: Any) -> None: ...
 
 
-def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None) -> list[list[str]]:
+def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None, *, apart: bool = False) -> list[list[str]]:
     """A tick of the sensor, and the runs that it asks for.
 
     Args:
         assets: make no others.
+        apart: each step as in a process of its own, where nothing is handed on by the step before.
 
     Returns:
         The stretches of days that were due.
@@ -54,6 +56,8 @@ def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None) -> 
     for stretch in stretches:
         for step in steps:
             if {key.path[-1] for key in step.keys} & set(stretch.assets):
+                if apart:
+                    forget()
                 _make(_Context(step, stretch.partitions, SimpleNamespace(tags={INPUTS_TAG: stretch.digest})), lake)
     return [each.partitions for each in stretches]
 

@@ -18,7 +18,7 @@ _held: dict[str, Read] = {}
 
 def hand_on(model: Model, lake: Lake, latest: Latest, partitions: list[str], read: Read) -> None:
     """Keep what was read of some partitions, if the table holds the same: it may have had to make text of a column."""
-    _held.clear()
+    forget()
     types = lake.types(model.name, "raw_data")
     numbered = read.numbered
     if all(types.get(name) == kind for name, kind in _text_as_text(numbered.schema).items()):
@@ -27,9 +27,14 @@ def hand_on(model: Model, lake: Lake, latest: Latest, partitions: list[str], rea
 
 def take(model: Model, latest: Latest, partitions: list[str]) -> Read | None:
     """What was read of these partitions, if it is what the records say; whatever else is held is forgotten."""
-    read = _held.pop(_key(model, latest, partitions), None)
-    _held.clear()
+    read = _held.get(_key(model, latest, partitions))
+    forget()
     return read
+
+
+def forget() -> None:
+    """Hand nothing on."""
+    _held.clear()
 
 
 def _key(model: Model, latest: Latest, partitions: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 Files touch several days and days several files; rows are late, re-sent days later with other values, broken, of no
 time, or of a day before the first; files are replaced, rewritten, removed, half written and landed again, and between
-all that the tables are refreshed or not.
+all that the tables are refreshed or not. One side hands rows on from step to step, the other reads them from the lake.
 """
 
 from collections import Counter
@@ -109,7 +109,7 @@ def expected(found: list[File]) -> tuple[dict[str, int], dict[tuple[str, datetim
 
 
 def check(history: History, *, own_outcomes: bool) -> None:
-    with place(own_outcomes) as at_once, place(own_outcomes) as by_and_by:
+    with place(own_outcomes) as at_once, place(own_outcomes, apart=True) as by_and_by:
         for file in history.files:
             at_once.put(file.name, file.contents[-1])
         at_once.refresh()
