@@ -64,7 +64,7 @@ def refresh(
 
     Args:
         latest: the records before the step; those of the step are added.
-        schemas: the step's assets, each with the schema that its rows are counted against; None leaves that to `work`.
+        schemas: the step's assets, each with the schema that its rows are counted against; None if `work` says it.
         bases: what each partition is made from, where that is known.
         rows: expected rows by partition, which bounds how many partitions are in memory at once.
         work: makes some partitions.

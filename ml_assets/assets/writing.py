@@ -22,14 +22,15 @@ class Slice:
 
     Attributes:
         frame: the rows, without `_partition`.
-        failures: rows that break a check by column, where the table's own schema is not what is asked.
+        failures: rows that break a check by column, where that is known already; else they are counted against the
+            table's schema.
         volatile: columns that are no content, such as when a row was ingested.
         rejected: rows for the table `rejected_<asset>`, where that is no asset of its own.
     """
 
     frame: pl.DataFrame
     details: dict[str, Any] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] | None = None
     volatile: tuple[str, ...] = ()
     rejected: pl.DataFrame | None = None
 
@@ -90,7 +91,8 @@ class Writer:
         )
         if asset not in self.samples or self.samples[asset].is_empty():
             self.samples[asset] = frame.head(PREVIEW_ROWS)
-        counted = count_failures(schema, frame) if schema is not None else {}
+        known = {each: part.failures for each, part in slices.items() if part.failures is not None}
+        counted = count_failures(schema, frame) if schema is not None and len(known) < len(slices) else {}
         return {
             partition: Record(
                 asset=asset,
@@ -100,7 +102,7 @@ class Writer:
                 rows=each.frame.height,
                 run_id=self._run_id,
                 version=versions[partition],
-                details=each.details | {"failures": each.failures if schema is None else counted.get(partition, {})},
+                details=each.details | {"failures": known.get(partition, counted.get(partition, {}))},
             )
             for partition, each in slices.items()
         }
