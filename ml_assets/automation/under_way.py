@@ -23,8 +23,10 @@ def busy(instance: dg.DagsterInstance, model: Model) -> str | None:
     """A run of the model that is queued or running, whoever started it; None if there is none.
 
     Dagster's own launcher on one machine does not notice that a run's process was killed together with the code
-    server, or that the machine went down: the run would be under way for ever.
+    server, or that the machine went down: the run would be under way for ever, and one that is queued behind it too.
+    So every run is looked at, and not the newest alone.
     """
+    found: str | None = None
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=_UNDER_WAY)):
         run = record.dagster_run
         selected = run.asset_selection or ()
@@ -33,8 +35,8 @@ def busy(instance: dg.DagsterInstance, model: Model) -> str | None:
         if run.status is not dg.DagsterRunStatus.QUEUED and (gone := _gone(instance, record)):
             instance.report_run_failed(run, f"ml-assets: {gone}; what it had finished is kept, the rest is due again")
             continue
-        return f"run {run.run_id[:8]} is under way"
-    return None
+        found = found or f"run {run.run_id[:8]} is under way"
+    return found
 
 
 def _gone(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:

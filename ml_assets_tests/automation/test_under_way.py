@@ -42,6 +42,18 @@ def test_a_run_whose_process_lives_is_under_way_and_one_whose_process_is_gone_is
         assert status_of(instance, run_id) is dg.DagsterRunStatus.FAILURE
 
 
+def test_a_dead_run_is_found_behind_one_that_waits_for_it(small: Project) -> None:
+    """The one that is queued can never start while the dead one holds the model's pool."""
+    model = small.model()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with dg.instance_for_test() as instance:
+        dead = add_run(instance, dg.DagsterRunStatus.STARTED, process.pid)
+        queued = add_run(instance, dg.DagsterRunStatus.QUEUED)
+        assert busy(instance, model) == f"run {queued[:8]} is under way"
+        assert status_of(instance, dead) is dg.DagsterRunStatus.FAILURE
+
+
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED])
 def test_a_run_that_no_process_took_up_is_failed_after_a_while(
     small: Project, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
