@@ -43,14 +43,14 @@ def test_a_run_whose_process_lives_is_under_way_and_one_whose_process_is_gone_is
 
 
 def test_a_dead_run_is_found_behind_one_that_waits_for_it(small: Project) -> None:
-    """The one that is queued can never start while the dead one holds the model's pool."""
+    """The one that waits can never start while the dead one holds the model's pool."""
     model = small.model()
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     with dg.instance_for_test() as instance:
         dead = add_run(instance, dg.DagsterRunStatus.STARTED, process.pid)
-        queued = add_run(instance, dg.DagsterRunStatus.QUEUED)
-        assert busy(instance, model) == f"run {queued[:8]} is under way"
+        waiting = add_run(instance, dg.DagsterRunStatus.NOT_STARTED)
+        assert busy(instance, model) == f"run {waiting[:8]} is under way"
         assert status_of(instance, dead) is dg.DagsterRunStatus.FAILURE
 
 
