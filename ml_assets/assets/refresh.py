@@ -84,7 +84,9 @@ def refresh(
         ]
     writer = Writer(lake, model, schemas, bases, latest, context.run_id)
     refused: dict[str, str] = {}
-    with ThreadPoolExecutor(1) as beside:  # while some days are written, the next ones are read and judged
+    alone = lake.alone(model.name, next(iter(schemas)))  # a run from the command line does not wait in Dagster's queue
+    # While some days are written, the next ones are read and judged.
+    with alone, ThreadPoolExecutor(1) as beside:
         before: Future[None] | None = None
         for chunk in chunks(wanted, rows):
             outcomes = work(chunk)
@@ -98,7 +100,7 @@ def refresh(
                 context.log.info(f"{model.name}: writing {', '.join(schemas)}: {min(made)} to {max(made)}")
         if before is not None:
             before.result()
-    writer.finish()
+        writer.finish()
     if refused:
         _fail(context, model, writer.done, refused)
     results = {
