@@ -80,7 +80,8 @@ class Lake:
         return self.root / model / table
 
     def exists(self, model: str, table: str) -> bool:
-        return (self.path(model, table) / "_delta_log").is_dir()
+        """Whether its first commit is there; a run that was killed in the middle of it leaves a log without any."""
+        return (self.path(model, table) / "_delta_log" / f"{0:020}.json").is_file()
 
     @contextlib.contextmanager
     def alone(self, model: str, table: str) -> Iterator[None]:
