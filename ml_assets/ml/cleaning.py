@@ -6,6 +6,7 @@ counted as a duplicate.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -353,7 +354,12 @@ def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame, contract: Contract)
     bad = numbered.join(told, on="_index", how="inner").sort(SOURCE, ROW)
     others = sorted(set(_arrived(numbered)) - set(contract.types))
     rows = [
-        {name: value for name, value in row.items() if name in contract.types or value is not None}
+        {
+            # JSON has no word for these numbers.
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+            if name in contract.types or value is not None
+        }
         for row in bad.select(*contract.types, *others).to_dicts()
     ]
     return bad.select(

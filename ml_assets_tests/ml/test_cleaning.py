@@ -176,6 +176,13 @@ def test_no_row_is_lost_or_doubled_and_days_cleaned_together_are_cleaned_as_alon
         assert done.failures == same.failures
 
 
+def test_a_rejected_row_is_json_for_any_reader_also_with_numbers_that_json_does_not_know() -> None:
+    numbers = [float("inf"), float("nan"), -1.0]
+    rows = raw([GOOD | {"zone": "nowhere"}] * 3).with_columns(pl.Series("km", numbers, dtype=pl.Float64))
+    km = [json.loads(each, parse_constant=pytest.fail)["km"] for each in one(rows).rejected["row"]]
+    assert km == ["inf", "nan", -1.0]
+
+
 def test_a_number_that_is_none_is_missing_and_an_infinite_one_is_rejected() -> None:
     done = one(raw([GOOD | {"km": "NaN"}, GOOD | {"id": "2", "km": "inf"}]))
     assert done.rows["km"].to_list() == [None]
