@@ -81,6 +81,13 @@ class Contract:
                 raise ModelDefinitionError(f"{place}: {len(columns)} columns have the role {role}: {columns}")
         if self.event_time and not isinstance(self.types[self.event_time], pl.Datetime | pl.Date):
             raise ModelDefinitionError(f"{place}: event time {self.event_time!r} is a {self.types[self.event_time]}")
+        for name, kind in self.types.items():
+            if isinstance(kind, pl.Datetime) and (kind.time_unit != "us" or kind.time_zone not in (None, "UTC")):
+                # Delta gives it back in microseconds and UTC: training would see another hour than the endpoint.
+                raise ModelDefinitionError(
+                    f"{place}: column {name!r} is a {kind}, and tables hold times in microseconds and UTC; write "
+                    'Annotated[pl.Datetime, "us", "UTC"], and where a feature needs local time dt.convert_time_zone'
+                )
 
     def _refuse_nonsense(self, place: str) -> None:
         self._refuse_odd_times(place)

@@ -4,6 +4,7 @@ Every table has the text column `_partition`: a day such as `2025-01-31`, or `al
 """
 
 import contextlib
+import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,18 @@ class Lake:
         return self.root / model / table
 
     def exists(self, model: str, table: str) -> bool:
-        return (self.path(model, table) / "_delta_log").is_dir()
+        """Whether its first commit is there; a run that was killed in the middle of it leaves a log without any."""
+        return (self.path(model, table) / "_delta_log" / f"{0:020}.json").is_file()
+
+    @contextlib.contextmanager
+    def alone(self, model: str, table: str) -> Iterator[None]:
+        """Wait until no other process is in here for this table. Delta notices most writers that meet, but not one that
+        gives the table other types meanwhile.
+        """
+        self.path(model, table).parent.mkdir(parents=True, exist_ok=True)
+        with self.path(model, f".{table}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, also by being killed
+            yield
 
     def _open(self, model: str, table: str) -> "deltalake.DeltaTable":
         """An existing table as it is now."""

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Annotated, Any
 
 import pandera.polars as pa
 import polars as pl
@@ -65,6 +65,14 @@ def test_a_role_that_makes_no_sense_is_refused_with_its_column(metadata: Any, sa
     with pytest.raises(ModelDefinitionError, match=said) as caught:
         contract(metadata=metadata)
     assert "demo: contract.py" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [("us", "Europe/Berlin"), ("ms", "UTC"), ("ns", None)])
+def test_a_time_that_a_table_would_give_back_otherwise_is_refused(kind: tuple[str, str | None]) -> None:
+    with pytest.raises(ModelDefinitionError, match="column 'amount' is a Datetime"):
+        contract(type=Annotated[pl.Datetime, *kind], gt=None)
+    contract(type=Annotated[pl.Datetime, "us", "UTC"], gt=None)
+    contract(type=Annotated[pl.Datetime, "us", None], gt=None)
 
 
 def test_a_contract_without_a_target_is_refused() -> None:

@@ -34,6 +34,19 @@ def test_a_partition_without_rows_becomes_empty_and_a_new_column_is_taken_up(tmp
     assert lake.read("m", "t").select("x", "y").rows() == [(5, "new")]
 
 
+def test_a_table_whose_first_commit_was_cut_short_by_a_kill_is_none_and_can_be_made(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for table in ("t", "batches"):
+        log = lake.path("m", table) / "_delta_log"
+        log.mkdir(parents=True)
+        (log / "00000000000000000000.json#1").write_text("{")  # what it is written as before it gets its name
+        assert not lake.exists("m", table)
+        assert lake.read("m", table).is_empty()
+    lake.replace("m", "t", rows("a", 1), ["a"])
+    lake.append("m", "batches", rows("a", 1))
+    assert lake.read("m", "t").height == lake.read("m", "batches").height == 1
+
+
 def test_rows_of_a_partition_that_is_not_to_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'b'"):
         Lake(tmp_path).replace("m", "t", rows("b", 1), ["a"])

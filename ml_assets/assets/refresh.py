@@ -84,21 +84,12 @@ def refresh(
         ]
     writer = Writer(lake, model, schemas, bases, latest, context.run_id)
     refused: dict[str, str] = {}
-    with ThreadPoolExecutor(1) as beside:  # while some days are written, the next ones are read and judged
-        before: Future[None] | None = None
-        for chunk in chunks(wanted, rows):
-            outcomes = work(chunk)
-            if before is not None:
-                before.result()
-            made = {each: part for each, part in outcomes.items() if not isinstance(part, MlAssetsError)}
-            errors = {each: error for each, error in outcomes.items() if isinstance(error, MlAssetsError)}
-            refused |= {each: str(error) for each, error in errors.items()}
-            before = beside.submit(writer.write, made, errors)
-            if made:
-                context.log.info(f"{model.name}: writing {', '.join(schemas)}: {min(made)} to {max(made)}")
-        if before is not None:
-            before.result()
-    writer.finish()
+    # A run from the command line does not wait in Dagster's queue.
+    with lake.alone(model.name, next(iter(schemas))):
+        try:
+            _make(context, model, chunks(wanted, rows), work, writer, refused)
+        finally:  # what was written before something broke off is done
+            writer.finish()
     if refused:
         _fail(context, model, writer.done, refused)
     results = {
@@ -107,6 +98,31 @@ def refresh(
         if records
     }
     return Refreshed(latest, results)
+
+
+def _make(
+    context: dg.AssetExecutionContext,
+    model: Model,
+    grouped: Iterable[list[str]],
+    work: Work,
+    writer: Writer,
+    refused: dict[str, str],
+) -> None:
+    """Make and write chunk after chunk; why partitions could not be made is added to `refused`."""
+    with ThreadPoolExecutor(1) as beside:  # while some days are written, the next ones are read and judged
+        before: Future[None] | None = None
+        for chunk in grouped:
+            outcomes = work(chunk)
+            if before is not None:
+                before.result()
+            made = {each: part for each, part in outcomes.items() if not isinstance(part, MlAssetsError)}
+            errors = {each: error for each, error in outcomes.items() if isinstance(error, MlAssetsError)}
+            refused |= {each: str(error) for each, error in errors.items()}
+            before = beside.submit(writer.write, made, errors)
+            if made:
+                context.log.info(f"{model.name}: writing {', '.join(writer.done)}: {min(made)} to {max(made)}")
+        if before is not None:
+            before.result()
 
 
 def _result(

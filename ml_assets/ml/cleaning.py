@@ -6,6 +6,7 @@ counted as a duplicate.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -309,7 +310,8 @@ def _hooked(day: pl.DataFrame, contract: Contract, hook: Hook, place: str) -> pl
     """What the hook makes of one day, in the contract's types.
 
     Raises:
-        BatchRefusedError: if it fails, or changes a column that a request carries too.
+        BatchRefusedError: if it fails, changes a column that a request carries too, or returns a value that cannot
+            be what the contract says.
     """
     given = day.drop(PARTITION).to_pandas().set_index("_index")
     try:
@@ -324,6 +326,13 @@ def _hooked(day: pl.DataFrame, contract: Contract, hook: Hook, place: str) -> pl
         )
     loose = pl.from_pandas(returned[list(contract.types)].reset_index(names="_index"))
     typed = [parse_column(loose[name], kind) for name, kind in contract.types.items()]
+    for given_back, read in zip(loose.select(list(contract.types)), typed, strict=True):
+        if read.null_count() > given_back.null_count():
+            example = given_back.filter(read.is_null() & given_back.is_not_null())[0]
+            raise BatchRefusedError(
+                f"{place}: clean(df) returned {given_back.name!r} as {given_back.dtype} with {example!r}, "
+                f"the contract says {read.dtype}"
+            )
     after = pl.DataFrame([loose["_index"].cast(pl.UInt32), *typed]).sort("_index")
     before = day.filter(pl.col("_index").is_in(after["_index"].implode())).sort("_index")
     for name in contract.beforehand:
@@ -345,7 +354,12 @@ def _rejected(numbered: pl.DataFrame, reasons: pl.DataFrame, contract: Contract)
     bad = numbered.join(told, on="_index", how="inner").sort(SOURCE, ROW)
     others = sorted(set(_arrived(numbered)) - set(contract.types))
     rows = [
-        {name: value for name, value in row.items() if name in contract.types or value is not None}
+        {
+            # JSON has no word for these numbers.
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+            if name in contract.types or value is not None
+        }
         for row in bad.select(*contract.types, *others).to_dicts()
     ]
     return bad.select(

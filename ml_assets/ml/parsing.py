@@ -64,7 +64,7 @@ def parse_column(series: pl.Series, kind: pl.DataType, decimal: str = ".") -> pl
         if kind == pl.String:
             return _as_text(series)
         if kind == pl.Boolean:
-            return series.set(~series.is_in([0, 1]), None).cast(kind)
+            return series.set(~series.is_in([0.0, 1.0] if arrived.is_float() else [0, 1]), None).cast(kind)
         if kind.is_integer() or (kind.is_float() and arrived.is_integer()):
             return _same(series, kind)
         return series.cast(kind, strict=False)

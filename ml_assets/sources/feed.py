@@ -333,6 +333,10 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
                 "mend the file, or the contract"
             )
         columns.append(typed)
+    if (mark := feed.reading.decimal) != ".":  # beside text it becomes text, which is read with this mark
+        mixed = [name for name, kind in feed.contract.types.items() if kind.is_float()]
+        floats = rows.select(mixed).with_columns(each for each in columns if each.name in mixed)
+        columns += floats.select(pl.all().cast(pl.String).str.replace(".", mark, literal=True)).get_columns()
     unknown = [_as_text(rows.get_column(name)) for name in rows.columns if name not in feed.contract.types]
     return rows.with_columns([*columns, *unknown])
 

@@ -1,6 +1,7 @@
 """A run that is killed at any moment is finished by the next one, and all tables end as if nothing had happened."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from ml_assets.automation.due import due_training
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.under_way import busy
-from ml_assets.records import append_records, writing
+from ml_assets.records import append_records, read_latest, writing
 from ml_assets_tests.project import PROGRAMS, PROJECT_ROOT, SMALL_MODEL, Project, wait_until
 from ml_assets_tests.rides import noon, place
 
@@ -80,3 +81,31 @@ def test_what_was_written_and_not_recorded_is_made_again_though_the_source_is_as
         assert rides.refresh() == [["2025-01-01"]]
         assert rides.tables() == before
         assert rides.refresh() == []
+
+
+def test_days_that_were_written_before_a_step_broke_off_are_recorded_and_not_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with place(own_outcomes=False) as rides:
+        for day in range(1, 4):
+            row = {"ride": "a", "at": noon(day), "km": 1.0, "known": noon(day), "late": True}
+            rides.put(f"rides/{day}.parquet", [row])
+        read = sys.modules["ml_assets.assets.raw_data"].read_partitions
+
+        def breaks(feed: Any, found: Any, partitions: list[str]) -> pl.DataFrame:
+            if "2025-01-03" in partitions:
+                raise MemoryError
+            return read(feed, found, partitions)
+
+        monkeypatch.setattr(
+            sys.modules["ml_assets.assets.refresh"], "chunks", lambda days, _: [[each] for each in days]
+        )
+        monkeypatch.setattr(sys.modules["ml_assets.assets.raw_data"], "read_partitions", breaks)
+        for _ in range(2):
+            with pytest.raises(MemoryError):
+                rides.refresh()
+            assert set(read_latest(rides.lake, "rides").finished("raw_data")) == {"2025-01-01", "2025-01-02"}
+            assert rides.lake.version("rides", "raw_data") == 1, "one commit a day, and none twice"
+        monkeypatch.undo()
+        rides.refresh()
+        assert len(rides.tables()["features"]) == 3

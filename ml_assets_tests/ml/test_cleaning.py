@@ -119,12 +119,22 @@ def test_the_hook_may_drop_rows_and_set_the_target_and_dropped_rows_are_rejected
     assert json.loads(done.rejected["reasons"][0])[0]["check"] == "dropped by clean(df)"
 
 
+def test_truth_values_that_a_missing_one_made_floats_in_the_hook_are_kept() -> None:
+    def hook(df: pd.DataFrame) -> pd.DataFrame:
+        return df.assign(late=(df["minutes"] > 1).astype(float).where(df["minutes"].notna()))
+
+    done = one(raw([GOOD, GOOD | {"id": "2", "minutes": "1"}, GOOD | {"id": "3", "minutes": ""}]), hook=hook)
+    assert done.rows["late"].to_list() == [True, False, None]
+
+
 @pytest.mark.parametrize(
     ("hook", "said"),
     [
         (lambda df: df.assign(km=1.0), "changed 'km'"),
         (lambda df: df.reset_index(drop=True).set_index(df.index + 7), "index"),
         (lambda df: df.drop(columns="late"), "'late'"),
+        (lambda df: df.assign(late=7), "returned 'late' as Int64 with 7, the contract says Boolean"),
+        (lambda df: df.assign(minutes="soon"), "returned 'minutes' as String with 'soon'"),
         (lambda df: df["nothing"], "KeyError"),
         (lambda df: None, "data frame"),
     ],
@@ -164,6 +174,13 @@ def test_no_row_is_lost_or_doubled_and_days_cleaned_together_are_cleaned_as_alon
         assert done.rows.equals(same.rows)
         assert done.rejected.equals(same.rejected)
         assert done.failures == same.failures
+
+
+def test_a_rejected_row_is_json_for_any_reader_also_with_numbers_that_json_does_not_know() -> None:
+    numbers = [float("inf"), float("nan"), -1.0]
+    rows = raw([GOOD | {"zone": "nowhere"}] * 3).with_columns(pl.Series("km", numbers, dtype=pl.Float64))
+    km = [json.loads(each, parse_constant=pytest.fail)["km"] for each in one(rows).rejected["row"]]
+    assert km == ["inf", "nan", -1.0]
 
 
 def test_a_number_that_is_none_is_missing_and_an_infinite_one_is_rejected() -> None:

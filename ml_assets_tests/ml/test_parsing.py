@@ -14,6 +14,8 @@ from ml_assets.ml.parsing import Reading, parse_column, read_column
         (["2", "2.0", "2.7", "x", "5e2"], pl.Int64(), [2, 2, None, None, 500]),
         ([2.0, 2.5, None], pl.Int64(), [2, None, None]),
         ([1, 0, 7], pl.Boolean(), [True, False, None]),
+        ([None, None], pl.Boolean(), [None, None]),
+        ([1.0, 0.0, None, 0.5, float("nan")], pl.Boolean(), [True, False, None, None, None]),  # as pandas keeps them
         (["yes", "F", "2"], pl.Boolean(), [True, False, None]),
         ([True, False], pl.Int64(), [1, 0]),
         (["1_000", "0x10", "١٢", "1 000", "1,5", "", "nan", "inf"], pl.Int64(), [None] * 8),

@@ -239,3 +239,19 @@ def test_an_infinite_number_holds_up_no_batch_because_its_row_is_rejected_later(
     assert isinstance(done, Cleaned)
     assert done.rows["km"].to_list() == [1.0]
     assert [json.loads(each)[0]["check"] for each in done.rejected["reasons"]] == ["is a Float64", "not_nullable"]
+
+
+def test_typed_numbers_beside_text_with_another_decimal_mark_are_read_as_what_they_are(
+    feed: Feed, lake: Lake, tmp_path: Path
+) -> None:
+    uri = f"{tmp_path}/landing/*"
+    source = open_source(FilesSource.model_validate({"kind": "files", "uri": uri, "csv": {"decimal": ","}}), "demo")
+    feed = replace(feed, source=source)
+    frame(at(3)).with_columns(km=pl.Series([1.5])).write_parquet(tmp_path / "landing" / "a.parquet")
+    frame(at(4)).with_columns(km=pl.lit("2,5")).write_csv(tmp_path / "landing" / "b.csv", datetime_format="%FT%TZ")
+    found, kilometres = survey(feed, lake), []
+    for days in (["2025-01-03", "2025-01-04"], ["2025-01-03"], ["2025-01-04"]):  # together, as alone
+        read = read_rows(read_partitions(feed, found, days), feed.contract, decimal=",", place="demo")
+        assert read.reasons.is_empty()
+        kilometres += read.parsed["km"].to_list()
+    assert kilometres == [1.5, 2.5, 1.5, 2.5]
