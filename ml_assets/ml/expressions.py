@@ -42,7 +42,7 @@ def from_stable(stored: Any) -> pl.Expr:
     """
     try:
         return _build(stored, 0)
-    except (ValueError, TypeError, LookupError, OverflowError, pl.exceptions.PolarsError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError, pl.exceptions.PolarsError) as error:
         raise ReleaseError(f"a stored expression is not valid: {error}") from None
 
 
@@ -87,9 +87,9 @@ def _read(node: Any, depth: int) -> dict[str, Any]:
         raise ValueError(_refusal(kind, theirs, body))
     name = _NAMES[theirs]
     options = _read_options(name, payload)
-    if name == "is_in" and _is_series(operands[1]):  # a Series as the list of what to look for
-        return {"op": name, "of": [_read(operands[0], depth + 1), read_list(operands[1]["Literal"])]} | options
-    return {"op": name, "of": [_read(each, depth + 1) for each in operands]} | options
+    lists = name in ("is_in", "replace", "replace_strict")  # where a Series means the list of its values
+    read = [read_list(each["Literal"]) if lists and _is_series(each) else _read(each, depth + 1) for each in operands]
+    return {"op": name, "of": read} | options
 
 
 def _is_series(node: Any) -> bool:
