@@ -15,7 +15,6 @@ from ml_assets.ml.literals import build_literal, read_list, read_literal
 from ml_assets.ml.operations import OPERATIONS
 
 FORM = 1  # goes up when what is stored today would be read otherwise; a new operation alone does not change it
-
 DEEPEST = 100  # operations within one another: far below what Python's stack and Polars' take
 
 
@@ -67,6 +66,7 @@ _SPACES = {
     "BinaryExpr": "",
 }
 _SAID = {"Random": "sample or shuffle", "RollingExpr": "rolling_mean or the like", "Len": "pl.len"}
+_LOOKING_UP = {"is_in": 1, "replace": 2, "replace_strict": 2}  # how many operands after the first one are lists
 _NESTED = {*_SPACES, "Boolean", "Pow", "Trigonometry", "StructExpr", "ArrayExpr", "Bitwise", "Range", "Business"}
 
 
@@ -87,9 +87,18 @@ def _read(node: Any, depth: int) -> dict[str, Any]:
         raise ValueError(_refusal(kind, theirs, body))
     name = _NAMES[theirs]
     options = _read_options(name, payload)
-    lists = name in ("is_in", "replace", "replace_strict")  # where a Series means the list of its values
-    read = [read_list(each["Literal"]) if lists and _is_series(each) else _read(each, depth + 1) for each in operands]
-    return {"op": name, "of": read} | options
+    if name in _LOOKING_UP:
+        return {"op": name, "of": _read_lists(operands, name, depth)} | options
+    return {"op": name, "of": [_read(each, depth + 1) for each in operands]} | options
+
+
+def _read_lists(operands: list[Any], name: str, depth: int) -> list[dict[str, Any]]:
+    """Operands of an operation that looks a value up: in a list, given as such or as a Series, never in a column."""
+    value, *others = operands
+    read = [read_list(each["Literal"]) if _is_series(each) else _read(each, depth + 1) for each in others]
+    if any("literal" not in each and each.get("op") != "split" for each in read[: _LOOKING_UP[name]]):
+        raise ValueError(f"looks at other rows ({name} with a column); compare with ==, or give a list of values")
+    return [_read(value, depth + 1), *read]
 
 
 def _is_series(node: Any) -> bool:

@@ -8,7 +8,9 @@ import polars.selectors as cs
 import pytest
 
 from ml_assets.errors import ModelDefinitionError, ReleaseError
+from ml_assets.ml.expressions import _NAMES
 from ml_assets.ml.features import Features
+from ml_assets.ml.operations import OPERATIONS, Operation
 from ml_assets.ml.purity import Possible
 
 ALLOWED: dict[str, pl.DataType] = {
@@ -76,7 +78,11 @@ def test_features_are_numbers_or_texts_and_a_division_by_zero_is_missing() -> No
         (pl.col("at").sort().dt.hour().alias("x"), r"'x' looks at other rows \(sort\)"),
         (pl.col("a").is_duplicated().alias("x"), r"'x' looks at other rows \(is_duplicated\)"),
         ((pl.col("a") * pl.len()).alias("x"), r"'x' looks at other rows \(pl\.len\)"),
-        (pl.col("a").is_in(pl.col("b")).alias("x"), "'x' gives a row another value when other rows stand beside it"),
+        (
+            pl.col("a").is_in(pl.col("b")).alias("x"),
+            r"'x' looks at other rows \(is_in with a column\); compare with ==",
+        ),
+        (pl.col("a").replace(pl.col("b"), 1).alias("x"), r"'x' looks at other rows \(replace with a column\)"),
         (pl.col("zone").str.reverse().alias("x"), r"'x' uses str\.reverse, .*bring-your-own-data\.md says which are"),
         (pl.col("zone").hash().alias("x"), "'x' uses hash, which is not among the operations that a release can store"),
         (pl.col("zone").cast(pl.Enum(["x"])).alias("x"), "'x' uses cast .*the type Enum"),
@@ -114,12 +120,29 @@ def test_two_features_of_one_name_are_refused() -> None:
         check(pl.col("a"), pl.col("b").alias("a"))
 
 
+@pytest.fixture
+def mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation that looks at other rows is on the list."""
+    monkeypatch.setitem(OPERATIONS, "shift", Operation("Shift", lambda value, by: value.shift(by), 2, 2))
+    monkeypatch.setitem(_NAMES, "Shift", "shift")
+
+
+@pytest.mark.usefixtures("mistake")
+def test_what_looks_at_other_rows_is_found_even_if_the_list_of_operations_lets_it_pass() -> None:
+    with pytest.raises(ModelDefinitionError, match=r"demo: features\.py: feature 'x' gives a row another value"):
+        check(RATIO, pl.col("a").shift().alias("x"))
+
+
+@pytest.mark.usefixtures("mistake")
 def test_a_feature_that_takes_only_what_the_contract_allows_is_tried_on_that() -> None:
-    day = pl.col("zone").str.to_date("%d.%m.%Y").dt.day().is_in(pl.col("a")).alias("x")
-    check(day)  # no generated text is such a date, so that nothing speaks against it
+    day = pl.col("zone").str.to_date("%d.%m.%Y").dt.day().shift().alias("x")
     possible = {"zone": Possible(allowed=("01.05.2025", "02.05.2025", "03.05.2025"))}
     with pytest.raises(ModelDefinitionError, match="'x' gives a row another value"):
         Features.check([day], ALLOWED, [], "demo: features.py", possible)
+
+
+def test_a_feature_that_takes_none_of_the_generated_rows_is_accepted() -> None:
+    check((pl.col("zone").fill_null("").str.to_date("%d.%m.%Y").dt.day()).alias("x"))
 
 
 def test_stored_features_compute_the_same_and_have_the_same_digest() -> None:
