@@ -14,6 +14,7 @@ import polars as pl
 
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError
+from ml_assets.ml.purity import Possible
 
 SURROGATE_KEY = "_key"  # identifies a row of a contract that has no column with the role key
 ROLES = ("key", "entity", "event_time", "request", "outcome", "target", "known_at")
@@ -118,6 +119,11 @@ class Contract:
         return self.select(name for name in self.types if name not in derived)
 
     @property
+    def possible(self) -> dict[str, Possible]:
+        """For each column what its checks say plainly about its values: a list of them, or limits."""
+        return {name: _possible(column.checks) for name, column in self.schema.columns.items()}
+
+    @property
     def key(self) -> list[str]:
         """Columns that identify a cleaned row: those with the role, or `_key`, which cleaning adds."""
         return self.having("key") or [SURROGATE_KEY]
@@ -183,6 +189,31 @@ class Contract:
             for name, column in self.schema.columns.items()
         }
         return digest_of([columns, [_check_identity(check) for check in self.schema.checks]])
+
+
+def _possible(checks: Iterable[pa.Check]) -> Possible:
+    said: dict[str, Any] = {}
+    for check in checks:
+        given = check.statistics or {}
+        if check.name == "isin":
+            said["allowed"] = tuple(given["allowed_values"])
+        elif check.name == "equal_to":
+            said["allowed"] = (given["value"],)
+        elif check.name == "in_range":
+            said["least" if given["include_min"] else "above"] = given["min_value"]
+            said["most" if given["include_max"] else "below"] = given["max_value"]
+        elif check.name in _LIMITS:
+            limit, value = _LIMITS[check.name]
+            said[limit] = given[value]
+    return Possible(**said)
+
+
+_LIMITS = {  # pandera's names
+    "greater_than": ("above", "min_value"),
+    "greater_than_or_equal_to": ("least", "min_value"),
+    "less_than": ("below", "max_value"),
+    "less_than_or_equal_to": ("most", "max_value"),
+}
 
 
 def _check_identity(check: pa.Check) -> list[Any]:

@@ -16,7 +16,7 @@ from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.features import Features
 from ml_assets.ml.lookups import Lookup
-from ml_assets.model import Model, readable
+from ml_assets.model import Model, possible, readable
 from ml_assets.spec import AnySource, LookupSpec, ModelSpec
 
 
@@ -39,7 +39,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
         else _load(spec, folder, spec.features, "features")
     )
     file = place if spec.features is None else f"{spec.name}: {_file(folder, spec.features)}"
-    features = Features.check(expressions, allowed, contract.afterwards, file)
+    features = Features.check(expressions, allowed, contract.afterwards, file, possible(contract, lookups))
     _check_names(features, contract, file)
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):

@@ -16,6 +16,7 @@ from ml_assets.lake import WHOLE
 from ml_assets.ml.cleaning import Hook
 from ml_assets.ml.features import Features
 from ml_assets.ml.lookups import Lookup
+from ml_assets.ml.purity import Possible
 from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed
 from ml_assets.spec import AnySource, ModelSpec
@@ -145,3 +146,12 @@ def readable(contract: Contract, lookups: Mapping[str, Lookup]) -> dict[str, pl.
     for each in lookups.values():
         types |= each.types
     return types
+
+
+def possible(contract: Contract, lookups: Mapping[str, Lookup]) -> dict[str, Possible]:
+    """What is said of the values of each column that a feature may read."""
+    said = {name: each for name, each in contract.possible.items() if name in contract.beforehand}
+    for lookup in lookups.values():
+        theirs = lookup.contract.possible
+        said |= {renamed: theirs[name] for name, renamed in lookup.columns.items()}
+    return said

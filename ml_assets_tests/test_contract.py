@@ -6,6 +6,7 @@ import pytest
 
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
+from ml_assets.ml.purity import Possible
 
 
 def contract(**fields: Any) -> Contract:
@@ -81,3 +82,19 @@ def test_a_contract_without_a_target_is_refused() -> None:
 
     with pytest.raises(ModelDefinitionError, match="no column has the role target"):
         Contract.read(Rows, "demo")
+
+
+@pytest.mark.parametrize(
+    ("fields", "possible"),
+    [
+        ({}, Possible(above=0)),
+        ({"gt": None, "ge": 1, "lt": 9}, Possible(least=1, below=9)),
+        ({"gt": None, "le": 9}, Possible(most=9)),
+        ({"gt": None, "isin": [1.0, 2.0]}, Possible(allowed=(1.0, 2.0))),
+        ({"gt": None, "eq": 3}, Possible(allowed=(3,))),
+        ({"gt": None, "in_range": {"min_value": 1, "max_value": 2, "include_max": False}}, Possible(least=1, below=2)),
+        ({"gt": None}, Possible()),
+    ],
+)
+def test_the_limits_of_a_column_are_read_from_its_checks(fields: dict[str, Any], possible: Possible) -> None:
+    assert contract(**fields).possible["amount"] == possible

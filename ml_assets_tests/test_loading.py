@@ -1,7 +1,14 @@
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from ml_assets.ml.features import Features
+from ml_assets.ml.purity import Possible, generated_rows
+from ml_assets.model import possible
+from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.project import Project
 
 LOOKUP = {
@@ -68,3 +75,52 @@ def test_two_lookups_with_one_name_are_refused(project: Project) -> None:
 def test_times_with_and_without_a_zone_cannot_be_compared(project: Project) -> None:
     contract = (TOWN[0], TOWN[1].replace("{role}", TIMED).replace("UtcTime", "pl.Datetime"))
     assert "either both with a time zone or both without" in said_of(project, contract, LOOKUP)
+
+
+@pytest.mark.parametrize(
+    ("feature", "said"),
+    [
+        (
+            '(pl.col("minutes_late") * 2).alias("doubled")',
+            "feature 'doubled' reads 'minutes_late', which is known only",
+        ),
+        ("pl.all()", "wildcard or selector; name each column.*minutes_late"),
+        ('pl.col("items").shift().alias("before")', r"feature 'before' looks at other rows \(shift\)"),
+        ('pl.col("zone").hash().alias("number")', "feature 'number' uses hash, which is not among the operations"),
+        (
+            'pl.col("zone").is_in(pl.col("weather")).alias("x")',
+            r"feature 'x' looks at other rows \(is_in with a column\)",
+        ),
+    ],
+)
+def test_a_feature_that_is_no_function_of_its_row_is_refused_with_model_file_and_feature(
+    project: Project, feature: str, said: str
+) -> None:
+    folder = project.add_demo_model()
+    (folder / "features.py").write_text(f"import polars as pl\n\nFEATURES = [{feature}]\n")
+    assert re.search(rf"late_deliveries: .*features\.py: .*{said}", project.refusal())
+
+
+@pytest.mark.parametrize(
+    ("models", "name"),
+    [("ml_assets/defs", "late_deliveries"), ("examples", "adult"), ("examples", "flights")],
+)
+def test_the_features_of_demo_and_examples_are_the_same_after_they_were_stored(
+    make_project: Callable[..., Project], tmp_path: Path, models: str, name: str
+) -> None:
+    model = make_project(name, models=PROJECT_ROOT / models, landing=str(tmp_path)).model(name)
+    again = Features.from_json(json.loads(json.dumps(model.features.to_json())))
+    rows = generated_rows(model.inputs, possible(model.contract, model.lookups))
+    assert again.compute(rows).equals(model.features.compute(rows))
+    assert again.digest == model.features.digest
+    assert again.lineage == model.features.lineage
+
+
+def test_what_a_side_table_says_of_its_values_is_known_by_their_names_beside_the_rows(
+    make_project: Callable[..., Project], tmp_path: Path
+) -> None:
+    model = make_project("flights", models=PROJECT_ROOT / "examples", landing=str(tmp_path)).model("flights")
+    said = possible(model.contract, model.lookups)
+    assert said["weather_humid"] == Possible(least=0, most=101)
+    assert said["origin"] == Possible(allowed=("EWR", "JFK", "LGA"))
+    assert "dep_time" not in said, "it is an outcome"

@@ -87,10 +87,7 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         classes=classes,
         inputs=inputs,
         null_values=model.spec.source.null_values,
-        feature_types={
-            name: "text" if name in model.features.categorical else "number" for name in model.features.names
-        },
-        expressions=model.features.to_json(),
+        features=model.features.to_json(),
         verdict=verdict.to_json(),
         built_with={name: installed_version(name) for name in ("polars", "scikit-learn", "skops")},
         files=files,

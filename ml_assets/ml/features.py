@@ -1,7 +1,5 @@
 """Row features: named Polars expressions, checked when definitions load, computed alike in batches and single rows."""
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +9,8 @@ import polars as pl
 
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError, ReleaseError
+from ml_assets.ml.expressions import FORM, from_stable, to_stable
+from ml_assets.ml.purity import Possible, generated_rows, impure, unequal
 
 MISSING = "(missing)"  # the category that stands for a null, so that one row and a batch score alike
 
@@ -29,32 +29,44 @@ class Features:
         allowed: Mapping[str, pl.DataType],
         forbidden: Sequence[str],
         place: str,
+        possible: Mapping[str, Possible] | None = None,
     ) -> "Features":
-        """Resolve `expressions` against the columns that they may read.
+        """Resolve `expressions` against the columns that they may read, and prove that each sees one row only.
+
+        The proof is by behaviour, on generated rows (see `purity.impure`); an expression that can take none of them is
+        accepted for its operations alone.
 
         Args:
             expressions: what the user wrote.
             allowed: name and type of each column that is known when a prediction is asked for.
             forbidden: columns that are known only afterwards.
             place: model and file, for messages.
+            possible: what is known of the values of the columns, so that generated rows are like real ones.
 
         Raises:
-            ModelDefinitionError: naming the feature and the column, if an expression reads a column that is known only
-                afterwards or not at all, is a wildcard, runs Python code, or is neither number, text nor truth value.
+            ModelDefinitionError: naming the feature and the column or operation, if an expression reads a column that
+                is known only afterwards or not at all, is a wildcard, uses an operation that a release cannot store,
+                gives a row another value when others stand beside it, or is neither number, text nor truth value.
         """
         if not isinstance(expressions, list | tuple) or not expressions:
             raise ModelDefinitionError(f"{place}: expected a list of Polars expressions, got {expressions!r:.80}")
         empty = pl.DataFrame(schema=dict(allowed))
         types: dict[str, pl.DataType] = {}
+        stored: list[pl.Expr] = []
         for position, expression in enumerate(expressions):
             if not isinstance(expression, pl.Expr):
                 raise ModelDefinitionError(f"{place}: entry {position} is no Polars expression: {expression!r:.80}")
             if expression.meta.has_multiple_outputs():
                 raise ModelDefinitionError(
                     f"{place}: entry {position} ({expression}) is a wildcard or selector; name each column, so that no "
-                    "outcome can slip in"
+                    f"outcome can slip in: {', '.join(forbidden)}"
                 )
-            name = expression.meta.output_name()
+            try:
+                name = expression.meta.output_name()
+            except pl.exceptions.PolarsError:
+                raise ModelDefinitionError(
+                    f"{place}: entry {position} ({expression}) has no name; give it one with .alias()"
+                ) from None
             for column in expression.meta.root_names():
                 if column in forbidden:
                     raise ModelDefinitionError(
@@ -66,11 +78,10 @@ class Features:
                         f"{place}: feature {name!r} reads {column!r}, which is not in the contract; "
                         f"it has {', '.join(allowed)}"
                     )
-            if refused := _refused_operation(json.loads(expression.meta.serialize(format="json"))):
-                raise ModelDefinitionError(
-                    f"{place}: feature {name!r} {refused}; write it with Polars' own operations on the columns of one "
-                    "row, because a prediction sees one row"
-                )
+            try:
+                stored.append(from_stable(to_stable(expression)))
+            except ValueError as error:
+                raise ModelDefinitionError(f"{place}: feature {name!r} {error}") from None
             if name in types:
                 raise ModelDefinitionError(f"{place}: two features are called {name!r}; use .alias() on one of them")
             try:
@@ -82,13 +93,20 @@ class Features:
                     f"{place}: feature {name!r} is a {kind}; a feature is a number, a text or a truth value "
                     "(of a time, take .dt.hour() or the like)"
                 )
-            if _looks_at_other_rows(expression, allowed):
-                raise ModelDefinitionError(
-                    f"{place}: feature {name!r} gives a row another value when other rows stand beside it; write it "
-                    "with operations on the columns of one row, because a prediction sees one row"
-                )
             types[name] = pl.String() if kind == pl.String else pl.Float64()
-        return cls(tuple(expressions), types)
+        checked = cls(tuple(expressions), types)
+        rows = generated_rows({name: allowed[name] for name in checked.inputs}, possible)
+        for position in impure(expressions, rows):
+            raise ModelDefinitionError(
+                f"{place}: feature {checked.names[position]!r} gives a row another value when other rows stand beside "
+                "it; write it with operations on the columns of one row, because a prediction sees one row"
+            )
+        for position in unequal(expressions, stored, rows):
+            raise ModelDefinitionError(
+                f"{place}: feature {checked.names[position]!r} would not give the same values in a release "
+                f"({expressions[position]}); write it with other operations"
+            )
+        return checked
 
     @property
     def names(self) -> list[str]:
@@ -114,7 +132,7 @@ class Features:
 
     @cached_property
     def digest(self) -> str:
-        return digest_of([self.to_json(), {name: str(kind) for name, kind in self.types.items()}])
+        return digest_of(self.to_json())
 
     def compute(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The features of each row, shape (rows, features), numbers as Float64 and texts as String.
@@ -127,74 +145,45 @@ class Features:
         )
         return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """The expressions as a release stores them: Polars' JSON form, which the same Polars version reads back."""
-        return [json.loads(each.meta.serialize(format="json")) for each in self.expressions]
+    def to_json(self) -> dict[str, Any]:
+        """The features as a release stores them: name, type (`number` or `text`) and expression in the stable form."""
+        return {
+            "form": FORM,
+            "features": [
+                {
+                    "name": each.meta.output_name(),
+                    "type": "text" if each.meta.output_name() in self.categorical else "number",
+                    "expression": to_stable(each),
+                }
+                for each in self.expressions
+            ],
+        }
 
     @classmethod
-    def from_json(cls, stored: Sequence[dict[str, Any]], types: Mapping[str, str]) -> "Features":
-        """What `to_json` gave, with the type (`number` or `text`) of each feature. Python code in it is refused."""
-        expressions = []
-        for each in stored:
-            if refused := _refused_operation(each):
-                raise ReleaseError(f"a stored feature {refused}, which is never loaded")
-            expressions.append(pl.Expr.deserialize(io.StringIO(json.dumps(each)), format="json"))
-        kinds: dict[str, pl.DataType] = {
-            name: pl.String() if kind == "text" else pl.Float64() for name, kind in types.items()
-        }
-        return cls(tuple(expressions), kinds)
+    def from_json(cls, stored: Any) -> "Features":
+        """What `to_json` gave.
 
-
-def _looks_at_other_rows(expression: pl.Expr, allowed: Mapping[str, pl.DataType]) -> bool:
-    """Whether rows of made-up values get other features together than in reverse order or one by one."""
-    rows = pl.DataFrame([_values(name, allowed[name]) for name in dict.fromkeys(expression.meta.root_names())])
-    if not rows.width:
-        return rows.select(expression).height != 1
-    try:
-        together = rows.select(expression).to_series()
-        backwards = rows.reverse().select(expression).to_series().reverse()
-        alone = pl.concat([rows[number].select(expression) for number in range(rows.height)]).to_series()
-    except pl.exceptions.PolarsError:
-        return False  # it cannot take made-up values, which says nothing about rows
-    return not (together.equals(backwards, null_equal=True) and together.equals(alone, null_equal=True))
-
-
-def _values(name: str, kind: pl.DataType) -> pl.Series:
-    """A few values of a type, with repetitions and a null."""
-    numbers = [3, 1, None, 2, 2, 7]
-    if kind == pl.String:
-        return pl.Series(name, [None if each is None else f"text {each}" for each in numbers], dtype=kind)
-    if kind == pl.Boolean:
-        return pl.Series(name, [None if each is None else each > 2 for each in numbers], dtype=kind)
-    whole = pl.Series(name, numbers, dtype=pl.Int64)
-    if kind.is_temporal():
-        return (
-            (whole * 90_000_000_000).cast(pl.Datetime("us")).cast(kind)
-            if kind == pl.Date
-            else (whole * 90_000_000_000).cast(kind)
-        )
-    return whole.cast(kind) + (0.25 if kind.is_float() else 0)
-
-
-_REFUSED = {
-    "AnonymousFunction": "calls a Python function (map_elements or map_batches)",
-    "Agg": "aggregates over rows",
-    "Over": "is a window over rows",
-    "Window": "is a window over rows",
-    "Rolling": "is a rolling window over rows",
-}
-
-
-def _refused_operation(node: Any) -> str | None:
-    """Why an expression, given as Polars' JSON, is no function of its row alone; None if nothing in it says so."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key in _REFUSED:
-                return _REFUSED[key]
-            if found := _refused_operation(value):
-                return found
-    elif isinstance(node, list) and not (node and isinstance(node[0], int)):
-        for each in node:
-            if found := _refused_operation(each):
-                return found
-    return None
+        Raises:
+            ReleaseError: naming the feature, if anything in it is not as this version of ml-assets reads it.
+        """
+        if not isinstance(stored, dict) or stored.get("form") != FORM:
+            given = stored.get("form") if isinstance(stored, dict) else None
+            raise ReleaseError(f"its features are stored in form {given!r:.20}; this version of ml-assets reads {FORM}")
+        if set(stored) != {"form", "features"} or not isinstance(stored["features"], list):
+            raise ReleaseError(f"stored features have a form and a list of features, not {', '.join(map(str, stored))}")
+        expressions: list[pl.Expr] = []
+        types: dict[str, pl.DataType] = {}
+        for each in stored["features"]:
+            if not isinstance(each, dict) or set(each) != {"name", "type", "expression"}:
+                raise ReleaseError(f"a stored feature has name, type and expression, which {each!r:.80} has not")
+            name = each["name"]
+            if not isinstance(name, str) or name in types or each["type"] not in ("number", "text"):
+                raise ReleaseError(
+                    f"stored feature {name!r:.80}: no name of its own, or of the type {each['type']!r:.80}"
+                )
+            try:
+                expressions.append(from_stable(each["expression"]).alias(name))
+            except ReleaseError as error:
+                raise ReleaseError(f"stored feature {name!r}: {error}") from None
+            types[name] = pl.String() if each["type"] == "text" else pl.Float64()
+        return cls(tuple(expressions), types)

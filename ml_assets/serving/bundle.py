@@ -19,7 +19,7 @@ import msgspec
 from ml_assets.errors import ReleaseError
 
 MANIFEST, PIPELINE, GOLDEN, POINTER = "manifest.json", "model.skops", "golden.json", "serving.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a release is. `files` maps each other file to its SHA-256."""
+    """What a release is. `features` is what `Features.to_json` gives; `files` maps each other file to its SHA-256."""
 
     format: int
     model: str
@@ -43,11 +43,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: list[Any]
     inputs: list[Input]
     null_values: list[str]
-    feature_types: dict[str, str]
-    expressions: list[dict[str, Any]]
+    features: dict[str, Any]
     verdict: dict[str, Any]
     built_with: dict[str, str]
     files: dict[str, str]
+
+
+class _Format(msgspec.Struct):
+    """What every manifest has, whatever its format."""
+
+    format: int
 
 
 def sha256(content: bytes) -> str:
@@ -63,13 +68,15 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = path.read_bytes()
+        written = msgspec.json.decode(content, type=_Format).format
+        if written != FORMAT:
+            raise ReleaseError(f"{path} has the format {written}; this server reads {FORMAT}: build the release again")
+        manifest = msgspec.json.decode(content, type=Manifest)
     except FileNotFoundError:
         raise ReleaseError(f"{folder} is no release: it has no {MANIFEST}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"{path} cannot be read: {error}") from None
-    if manifest.format != FORMAT:
-        raise ReleaseError(f"{path} has the format {manifest.format}; this server reads {FORMAT}")
     there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()} - {MANIFEST}
     if there != set(manifest.files):
         odd = ", ".join(sorted(there ^ set(manifest.files)))

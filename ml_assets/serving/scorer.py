@@ -32,7 +32,7 @@ class Scorer:
             ReleaseError: if a file was changed, or a golden row gets another answer than recorded.
         """
         manifest = read_manifest(folder)
-        features = Features.from_json(manifest.expressions, manifest.feature_types)
+        features = Features.from_json(manifest.features)
         scorer = cls(manifest, features, skops_store.load(folder / PIPELINE))
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
         require_equal(golden["answers"], scorer.predict(golden["rows"]), str(folder))

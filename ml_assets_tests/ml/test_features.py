@@ -1,10 +1,17 @@
+import json
+import pickle
 from datetime import UTC, datetime
+from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 import pytest
 
 from ml_assets.errors import ModelDefinitionError, ReleaseError
+from ml_assets.ml.expressions import _NAMES
 from ml_assets.ml.features import Features
+from ml_assets.ml.operations import OPERATIONS, Operation
+from ml_assets.ml.purity import Possible
 
 ALLOWED: dict[str, pl.DataType] = {
     "a": pl.Int64(),
@@ -42,20 +49,45 @@ def test_features_are_numbers_or_texts_and_a_division_by_zero_is_missing() -> No
     [
         (pl.col("late"), "'late'.*leak"),
         ((pl.col("a") + pl.col("late")).alias("x"), "'x' reads 'late'.*leak"),
-        (pl.all(), "wildcard"),
+        (pl.all(), "wildcard or selector; name each column.*late"),
         (pl.col("a", "b"), "wildcard"),
+        (pl.col("^l.*$"), "wildcard or selector.*late"),
+        (cs.by_name("late"), "wildcard or selector.*late"),
+        (pl.sum_horizontal(cs.numeric()).alias("x"), "wildcard or selector.*late"),
+        ((pl.col("a") + cs.by_name("late")).alias("x"), "wildcard or selector.*late"),
+        (pl.nth(0), "wildcard or selector"),
+        (pl.element(), "has no name"),
         (pl.col("nothing"), "not in the contract"),
         (pl.col("a").map_elements(lambda value: value, return_dtype=pl.Int64), "Python function"),
         ((pl.col("a") - pl.col("a").mean()).alias("x"), "aggregates"),
+        (pl.col("a").map_batches(lambda values: values).alias("x"), "'x' calls a Python function"),
         (pl.col("a").sum().over("zone"), "window"),
-        (pl.col("a").rank().alias("x"), "other rows"),
-        (pl.col("a").shift().alias("x"), "other rows"),
-        (pl.col("a").cum_sum().alias("x"), "other rows|window"),
-        (pl.col("a").rolling_mean(2).alias("x"), "other rows|window"),
-        (pl.col("zone").fill_null(strategy="forward").alias("x"), "other rows"),
-        (pl.col("at").sort().dt.hour().alias("x"), "other rows"),
-        (pl.col("a").is_duplicated().alias("x"), "other rows"),
-        ((pl.col("a") * pl.len()).alias("x"), "other rows|aggregates"),
+        (pl.col("a").rolling("at", period="1d").alias("x"), "'x' is a rolling window"),
+        (
+            pl.col("a").rank().alias("x"),
+            r"'x' looks at other rows \(rank\); write it with operations on the columns of one",
+        ),
+        (pl.col("a").shift().alias("x"), r"'x' looks at other rows \(shift\)"),
+        (pl.col("a").cum_sum().alias("x"), r"'x' looks at other rows \(cum_sum\)"),
+        (pl.col("a").rolling_mean(2).alias("x"), r"'x' looks at other rows \(rolling_mean or the like\)"),
+        (pl.col("a").sample(fraction=1.0).alias("x"), r"'x' looks at other rows \(sample or shuffle\)"),
+        (
+            pl.col("zone").fill_null(strategy="forward").alias("x"),
+            r"'x' looks at other rows .*write \.fill_null\(value\)",
+        ),
+        (pl.col("at").sort().dt.hour().alias("x"), r"'x' looks at other rows \(sort\)"),
+        (pl.col("a").is_duplicated().alias("x"), r"'x' looks at other rows \(is_duplicated\)"),
+        ((pl.col("a") * pl.len()).alias("x"), r"'x' looks at other rows \(pl\.len\)"),
+        (
+            pl.col("a").is_in(pl.col("b")).alias("x"),
+            r"'x' looks at other rows \(is_in with a column\); compare with ==",
+        ),
+        (pl.col("a").replace(pl.col("b"), 1).alias("x"), r"'x' looks at other rows \(replace with a column\)"),
+        (pl.col("zone").str.reverse().alias("x"), r"'x' uses str\.reverse, .*bring-your-own-data\.md says which are"),
+        (pl.col("zone").hash().alias("x"), "'x' uses hash, which is not among the operations that a release can store"),
+        (pl.col("zone").cast(pl.Enum(["x"])).alias("x"), "'x' uses cast .*the type Enum"),
+        (pl.col("a").fill_null(float("inf")).alias("x"), "'x' holds the number NaN or infinity"),
+        ((pl.col("a") + pl.Series([1, 2])).alias("x"), "'x' holds a Series of values"),
         (pl.col("at"), r"dt\.hour"),
         (pl.col("zone") + 1, "cannot be computed|is a"),
     ],
@@ -88,11 +120,80 @@ def test_two_features_of_one_name_are_refused() -> None:
         check(pl.col("a"), pl.col("b").alias("a"))
 
 
-def test_stored_features_compute_the_same_and_stored_python_code_is_refused() -> None:
-    features = check(RATIO, pl.col("zone").str.to_uppercase().alias("upper"))
+@pytest.fixture
+def mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation that looks at other rows is on the list."""
+    monkeypatch.setitem(OPERATIONS, "shift", Operation("Shift", lambda value, by: value.shift(by), 2, 2))
+    monkeypatch.setitem(_NAMES, "Shift", "shift")
+
+
+@pytest.mark.usefixtures("mistake")
+def test_what_looks_at_other_rows_is_found_even_if_the_list_of_operations_lets_it_pass() -> None:
+    with pytest.raises(ModelDefinitionError, match=r"demo: features\.py: feature 'x' gives a row another value"):
+        check(RATIO, pl.col("a").shift().alias("x"))
+
+
+@pytest.mark.usefixtures("mistake")
+def test_a_feature_that_takes_only_what_the_contract_allows_is_tried_on_that() -> None:
+    day = pl.col("zone").str.to_date("%d.%m.%Y").dt.day().shift().alias("x")
+    possible = {"zone": Possible(allowed=("01.05.2025", "02.05.2025", "03.05.2025"))}
+    with pytest.raises(ModelDefinitionError, match="'x' gives a row another value"):
+        Features.check([day], ALLOWED, [], "demo: features.py", possible)
+
+
+def test_a_feature_that_takes_none_of_the_generated_rows_is_accepted() -> None:
+    check((pl.col("zone").fill_null("").str.to_date("%d.%m.%Y").dt.day()).alias("x"))
+
+
+def test_stored_features_compute_the_same_and_have_the_same_digest() -> None:
+    features = check(RATIO, pl.col("zone").str.to_uppercase().alias("upper"), pl.col("a"))
     frame = pl.DataFrame({"a": [3, None], "b": [4, 5], "zone": ["x", "y"]})
-    again = Features.from_json(features.to_json(), {"ratio": "number", "upper": "text"})
+    again = Features.from_json(json.loads(json.dumps(features.to_json())))
     assert again.compute(frame).equals(features.compute(frame))
-    python = {"AnonymousFunction": {"input": [], "function": [80, 76]}}
-    with pytest.raises(ReleaseError, match="Python"):
-        Features.from_json([python], {"x": "number"})
+    assert (again.names, again.inputs, again.types) == (features.names, features.inputs, features.types)
+    assert again.digest == features.digest
+    assert check(RATIO, pl.col("a")).digest != check(pl.col("a"), RATIO).digest
+
+
+STORED = Path(__file__).with_name("stored_features_1.json")  # written once, by the first version; never written again
+
+
+def test_features_that_the_first_version_of_the_form_stored_are_read_for_ever() -> None:
+    written = json.loads(STORED.read_text())
+    features = Features.from_json(written["stored"])
+    rows = pl.DataFrame(written["rows"]).with_columns(
+        pl.col("ordered_at").str.to_datetime(time_unit="us", time_zone="UTC"), pl.col("day").str.to_date()
+    )
+    assert features.compute(rows).to_dict(as_series=False) == written["expected"]
+    assert features.to_json() == written["stored"], "what is stored today means the same and looks the same"
+
+
+def test_the_stored_features_of_the_first_version_use_each_kind_of_literal() -> None:
+    text = STORED.read_text()
+    for kind in ("int", "float", "text", "boolean", "null", "date", "datetime[us, UTC]", "duration[us]", "list[text]"):
+        assert f'"type": "{kind}"' in text
+
+
+A = {"column": "a"}
+PYTHON = {"AnonymousFunction": {"input": [A], "function": list(pickle.dumps(print))}}
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"form": 2, "features": []}, "form 2; this version of ml-assets reads 1"),
+        ([{"Column": "a"}], "form None"),
+        ({"form": 1, "features": [], "more": 1}, "form, features, more"),
+        ({"form": 1, "features": [{"name": "x", "type": "number"}]}, "name, type and expression"),
+        ({"form": 1, "features": [{"name": "x", "type": "date", "expression": A}]}, "'x'.*'date'"),
+        ({"form": 1, "features": [{"name": "x", "type": "number", "expression": A}] * 2}, "no name of its own"),
+        ({"form": 1, "features": [{"name": "x", "type": "number", "expression": PYTHON}]}, "'x': .*no operation"),
+        (
+            {"form": 1, "features": [{"name": "x", "type": "number", "expression": {"Column": "a"}}]},
+            "'x': .*no operation",
+        ),
+    ],
+)
+def test_stored_features_that_are_not_of_the_form_are_refused(stored: object, said: str) -> None:
+    with pytest.raises(ReleaseError, match=said):
+        Features.from_json(stored)

@@ -94,6 +94,25 @@ def test_a_release_that_was_changed_is_refused(release: Path, tmp_path: Path, wh
         Scorer.load(folder)
 
 
+def test_a_release_of_another_format_or_with_features_of_another_form_is_refused(release: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    shutil.copytree(release, folder)
+    written = msgspec.json.decode((folder / MANIFEST).read_bytes())
+    older = {name: value for name, value in written.items() if name != "features"} | {"format": 1, "expressions": []}
+    polars = {"form": 1, "features": [{"name": "items", "type": "number", "expression": {"Column": "items"}}]}
+    for manifest, said in (
+        (older, "has the format 1; this server reads 2: build the release again"),
+        (
+            written | {"features": written["features"] | {"form": 2}},
+            "stored in form 2; this version of ml-assets reads 1",
+        ),
+        (written | {"features": polars}, "stored feature 'items': a stored expression is not valid"),
+    ):
+        (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        with pytest.raises(ReleaseError, match=said):
+            Scorer.load(folder)
+
+
 def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, target: LocalTarget) -> None:
     url, answers = target.bring(MODEL, target.releases / MODEL / release.name)
     assert answers == golden(release)["answers"]
