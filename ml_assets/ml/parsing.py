@@ -39,16 +39,27 @@ def read_columns(
 def _without_null_markers(name: str, arrived: pl.DataType, kind: pl.DataType, reading: Reading) -> pl.Expr:
     """Text without blanks at its ends, and null where it is a marker of a missing value; numbers null where NaN.
 
-    A text such as `NaN` is a missing number.
+    A text such as `NaN` is a missing number. A marker that is a number, such as -999, stands for a missing one however
+    it is written, and in typed columns too: whether a column is text depends on what else arrived.
     """
-    column = pl.col(name)
+    column, numbers = pl.col(name), _numbers(reading.null_values) if kind.is_numeric() else []
     if arrived == pl.String:
         text = column.str.strip_chars()
         missing = text.is_in(list(reading.null_values))
         if kind.is_numeric():
             missing |= text.str.to_lowercase().is_in(["nan", "+nan", "-nan"])
+        if numbers:
+            missing |= text.cast(pl.Float64, strict=False).is_in(numbers).fill_null(False)
         return pl.when(~missing).then(text).alias(name)
-    return column.fill_nan(None) if arrived.is_float() else column
+    column = column.fill_nan(None) if arrived.is_float() else column
+    if numbers and arrived.is_numeric():
+        return pl.when(~column.cast(pl.Float64).is_in(numbers)).then(column).alias(name)
+    return column
+
+
+def _numbers(null_values: tuple[str, ...]) -> list[float]:
+    found = pl.Series(list(null_values), dtype=pl.String).cast(pl.Float64, strict=False)
+    return [each for each in found.to_list() if each is not None]
 
 
 def parse_column(series: pl.Series, kind: pl.DataType, decimal: str = ".") -> pl.Series:

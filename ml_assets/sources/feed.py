@@ -16,7 +16,7 @@ import polars as pl
 
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
-from ml_assets.errors import BatchContentError, SourceError
+from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.cleaning import ROW, SOURCE, STRAY
 from ml_assets.ml.parsing import Reading, read_column, read_columns
@@ -34,6 +34,10 @@ _SCHEMA = {
     "rows": pl.Int64,
     "home": pl.Boolean,
 }
+
+
+class DifferentTypesError(MlAssetsError):
+    """Batches of several days have different types; one day by itself may hold them all."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,8 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
 
     Raises:
         SourceError: if a batch cannot be read, or a column of it cannot be what the contract says.
+        DifferentTypesError: if there are several partitions, and batches with different types among theirs. The types
+            of a day are to depend on its own batches alone.
     """
     wanted = set(partitions)
     touching = sorted({batch for each in partitions for batch in found.partitions.get(each, {})})
@@ -229,6 +235,8 @@ def read_partitions(feed: Feed, found: Survey, partitions: Sequence[str]) -> pl.
         )
         inside = rows.get_column(PARTITION).is_in(wanted)
         frames.append(rows if inside.all() else rows.filter(inside))
+    if len(partitions) > 1 and len({tuple(each.select(*feed.contract.types).schema.items()) for each in frames}) > 1:
+        raise DifferentTypesError(f"{feed.source.place}: batches with different types; read these days one by one")
     if not frames:
         own: dict[str, Any] = {PARTITION: pl.String, SOURCE: pl.String, ROW: pl.Int64, STRAY: pl.Boolean}
         return pl.DataFrame(schema=dict(feed.contract.types) | own)
@@ -333,12 +341,12 @@ def _typed(feed: Feed, batch: Batch, rows: pl.DataFrame) -> pl.DataFrame:
                 "mend the file, or the contract"
             )
         columns.append(typed)
-    if (mark := feed.reading.decimal) != ".":  # beside text it becomes text, which is read with this mark
-        mixed = [name for name, kind in feed.contract.types.items() if kind.is_float()]
-        floats = rows.select(mixed).with_columns(each for each in columns if each.name in mixed)
-        columns += floats.select(pl.all().cast(pl.String).str.replace(".", mark, literal=True)).get_columns()
     unknown = [_as_text(rows.get_column(name)) for name in rows.columns if name not in feed.contract.types]
-    return rows.with_columns([*columns, *unknown])
+    rows = rows.with_columns([*columns, *unknown])
+    if (mark := feed.reading.decimal) != ".":  # beside text it becomes text, which is read with this mark
+        floats = [name for name, kind in feed.contract.types.items() if kind.is_float()]
+        rows = rows.with_columns(pl.col(floats).cast(pl.String).str.replace(".", mark, literal=True))
+    return rows
 
 
 def _as_text(series: pl.Series) -> pl.Series:

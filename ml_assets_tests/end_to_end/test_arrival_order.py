@@ -163,3 +163,16 @@ def test_any_arrival_of_rows_with_their_outcomes_ends_in_the_same_tables(history
 @given(history=histories(own_outcomes=True))
 def test_any_arrival_of_rows_and_of_outcomes_after_them_ends_in_the_same_tables(history: History) -> None:
     check(history, own_outcomes=True)
+
+
+def test_a_day_has_the_same_content_beside_days_of_another_format() -> None:
+    row = {"ride": "a", "at": noon(1), "km": 1.0, "known": noon(2), "late": True}
+    with place(own_outcomes=False) as alone, place(own_outcomes=False) as beside:
+        for each in (alone, beside):
+            each.put("rides/0.parquet", [row])
+        beside.put("rides/1.csv", [row | {"at": noon(2)}])
+        for each in (alone, beside):
+            each.refresh()
+        for asset in DATA:
+            first = alone.contents()[asset]
+            assert {day: beside.contents()[asset][day] for day in first} == first, asset

@@ -109,3 +109,10 @@ def test_a_time_without_a_zone_is_in_the_contracts_typed_or_as_text() -> None:
     text = parse_column(pl.Series(["2025-01-01 12:00", "2025-03-30 02:30"]), kind)
     assert typed.equals(text)
     assert text.dt.convert_time_zone("UTC").dt.hour().to_list() == [11, None], "there is no such hour that day"
+
+
+def test_a_marker_that_is_a_number_stands_for_a_missing_one_typed_or_not() -> None:
+    reading = Reading(("", "-999"))
+    for column in (pl.Series(["-999", "-999.0", "7"]), pl.Series([-999.0, -999.0, 7.0]), pl.Series([-999, -999, 7])):
+        assert read_column(column, pl.Float64(), reading)[1].to_list() == [None, None, 7.0]
+    assert read_column(pl.Series(["-999"]), pl.Int64(), Reading())[1].to_list() == [-999]

@@ -14,7 +14,7 @@ from ml_assets.errors import SourceError
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.cleaning import Cleaned, clean, read_rows
 from ml_assets.sources import Calendar, open_source
-from ml_assets.sources.feed import Feed, read_partitions, survey
+from ml_assets.sources.feed import DifferentTypesError, Feed, read_partitions, survey
 from ml_assets.spec import FilesSource
 
 CALENDAR = Calendar("at", "America/New_York", date(2025, 1, 2))
@@ -248,10 +248,24 @@ def test_typed_numbers_beside_text_with_another_decimal_mark_are_read_as_what_th
     source = open_source(FilesSource.model_validate({"kind": "files", "uri": uri, "csv": {"decimal": ","}}), "demo")
     feed = replace(feed, source=source)
     frame(at(3)).with_columns(km=pl.Series([1.5])).write_parquet(tmp_path / "landing" / "a.parquet")
-    frame(at(4)).with_columns(km=pl.lit("2,5")).write_csv(tmp_path / "landing" / "b.csv", datetime_format="%FT%TZ")
+    text = frame(at(3, 13), at(4)).with_columns(km=pl.lit("2,5"))
+    text.write_csv(tmp_path / "landing" / "b.csv", datetime_format="%FT%TZ")
     found, kilometres = survey(feed, lake), []
-    for days in (["2025-01-03", "2025-01-04"], ["2025-01-03"], ["2025-01-04"]):  # together, as alone
-        read = read_rows(read_partitions(feed, found, days), feed.contract, decimal=",", place="demo")
+    for day in ("2025-01-03", "2025-01-04"):
+        read = read_rows(read_partitions(feed, found, [day]), feed.contract, decimal=",", place="demo")
         assert read.reasons.is_empty()
         kilometres += read.parsed["km"].to_list()
-    assert kilometres == [1.5, 2.5, 1.5, 2.5]
+    assert kilometres == [1.5, 2.5, 2.5]
+
+
+def test_days_with_batches_of_different_types_are_read_one_by_one(feed: Feed, lake: Lake, tmp_path: Path) -> None:
+    """Or the types of a day, and so its digest, would depend on the days that it is made with."""
+    source = open_source(FilesSource(kind="files", uri=f"{tmp_path}/landing/*"), "demo")
+    feed = replace(feed, source=source)
+    frame(at(3)).write_parquet(tmp_path / "landing" / "a.parquet")
+    frame(at(4)).write_csv(tmp_path / "landing" / "b.csv", datetime_format="%FT%TZ")
+    found = survey(feed, lake)
+    with pytest.raises(DifferentTypesError):
+        read_partitions(feed, found, ["2025-01-03", "2025-01-04"])
+    types = [read_partitions(feed, found, [day]).schema["km"] for day in ("2025-01-03", "2025-01-04")]
+    assert types == [pl.Float64, pl.String]
