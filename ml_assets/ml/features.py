@@ -10,7 +10,7 @@ import polars as pl
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError, ReleaseError
 from ml_assets.ml.expressions import FORM, from_stable, to_stable
-from ml_assets.ml.purity import Possible, generated_rows, impure, unequal
+from ml_assets.ml.purity import Possible, generated_rows, impure, in_company, unequal
 
 MISSING = "(missing)"  # the category that stands for a null, so that one row and a batch score alike
 
@@ -140,10 +140,9 @@ class Features:
         An expression sees no other column than those that the features read. Infinities and NaN, such as a ratio to
         zero gives, become null, which the model imputes.
         """
-        computed = frame.select(self.inputs).select(
-            each.cast(self.types[each.meta.output_name()]) for each in self.expressions
-        )
-        return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
+        rows = in_company(frame.select(self.inputs))
+        computed = rows.select(each.cast(self.types[each.meta.output_name()]) for each in self.expressions)
+        return computed.head(frame.height).with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
 
     def to_json(self) -> dict[str, Any]:
         """The features as a release stores them: name, type (`number` or `text`) and expression in the stable form."""

@@ -197,3 +197,11 @@ PYTHON = {"AnonymousFunction": {"input": [A], "function": list(pickle.dumps(prin
 def test_stored_features_that_are_not_of_the_form_are_refused(stored: object, said: str) -> None:
     with pytest.raises(ReleaseError, match=said):
         Features.from_json(stored)
+
+
+def test_a_request_of_one_row_gets_the_bits_that_a_batch_gets_also_where_polars_divides_otherwise() -> None:
+    """Polars multiplies many numbers with the reciprocal of a constant, and divides a single one."""
+    features = Features.check([(pl.col("km") / 60).alias("hours")], {"km": pl.Float64()}, [], "demo")
+    batch = pl.DataFrame({"km": [number / 7 for number in range(1, 500)]})
+    alone = pl.concat([features.compute(each) for each in batch.iter_slices(1)])
+    assert alone["hours"].to_list() == features.compute(batch)["hours"].to_list()
