@@ -142,7 +142,8 @@ class Features:
         """
         rows = in_company(frame.select(self.inputs))
         computed = rows.select(each.cast(self.types[each.meta.output_name()]) for each in self.expressions)
-        return computed.head(frame.height).with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
+        finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric]
+        return computed.head(frame.height).with_columns(finite)
 
     def to_json(self) -> dict[str, Any]:
         """The features as a release stores them: name, type (`number` or `text`) and expression in the stable form."""

@@ -43,12 +43,12 @@ def generated_rows(
 
 
 def in_company(rows: pl.DataFrame) -> pl.DataFrame:
-    """A single row twice, and several as they are: how features are computed, in batches and of one request.
+    """A single row with a row of nulls behind it, and several as they are: how features are computed, always.
 
     Polars divides one number by another, but many by a constant by multiplying with its reciprocal (2.1), which differs
-    in the last bit. With two rows it does what it does with many.
+    in the last bit; it does so by chunks. With two different rows in one chunk it does what it does with many.
     """
-    return pl.concat([rows, rows]) if rows.height == 1 else rows
+    return pl.concat([rows, rows.clear(1)], rechunk=True) if rows.height == 1 else rows.rechunk()
 
 
 def impure(expressions: Sequence[pl.Expr], rows: pl.DataFrame) -> list[int]:
