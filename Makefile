@@ -24,6 +24,8 @@ drill: install-dev
 
 bench: install
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
+	$(BIN)/python -W ignore -m benchmarks.ingest
+	$(BIN)/python -W ignore -m benchmarks.arrival
 
 lint: install-dev
 	$(BIN)/ruff check .

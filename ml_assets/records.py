@@ -210,7 +210,10 @@ def read_latest(lake: Lake, model: str) -> Latest:
     rows = lake.read(model, TABLE)
     if rows.is_empty():
         return Latest()
-    rows = rows.sort("recorded_at").unique(["asset", "partition"], keep="last")
-    return Latest(
-        Record(**(row | {"details": msgspec.json.decode(row["details"])})) for row in rows.iter_rows(named=True)
-    )
+    rows = rows.select(list(_SCHEMA)).sort("recorded_at").unique(["asset", "partition"], keep="last")
+    # Of what was about to be written, only what was not recorded since says anything.
+    begun = pl.col("asset").str.starts_with(_WRITING)
+    written = pl.col("recorded_at").max().over(pl.col("asset").str.strip_prefix(_WRITING), "partition")
+    rows = rows.filter(~begun | (written == pl.col("recorded_at")))
+    decode, where = msgspec.json.decode, list(_SCHEMA).index("details")
+    return Latest(Record(*row[:where], decode(row[where]), *row[where + 1 :]) for row in rows.iter_rows())
