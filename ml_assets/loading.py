@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,9 +16,10 @@ from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.features import Features
+from ml_assets.ml.groups import Group
 from ml_assets.ml.lookups import Lookup
 from ml_assets.model import Model, possible, readable
-from ml_assets.spec import AnySource, LookupSpec, ModelSpec
+from ml_assets.spec import AnySource, GroupSpec, LookupSpec, ModelSpec
 
 
 def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> Model:
@@ -32,19 +34,22 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
         _check_limits(spec, key, part, contract, place)
     lookups = {each.name: _load_lookup(spec, each, folder, contract) for each in spec.lookups}
-    allowed = readable(contract, lookups)
+    groups = {each.name: _load_group(spec, each, contract, lookups) for each in spec.groups}
+    allowed = readable(contract, lookups, groups)
     expressions = (
         [pl.col(name) for name in contract.having("request")]
         if spec.features is None
         else _load(spec, folder, spec.features, "features")
     )
+    if groups and isinstance(expressions, list | tuple):
+        expressions = [*expressions, *_not_read_yet(expressions, groups)]
     file = place if spec.features is None else f"{spec.name}: {_file(folder, spec.features)}"
     features = Features.check(expressions, allowed, contract.afterwards, file, possible(contract, lookups))
     _check_names(features, contract, file)
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):
         raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
-    return Model(spec, contract, features, hook, access or Access(), lookups)
+    return Model(spec, contract, features, hook, access or Access(), lookups, groups)
 
 
 def _load_contract(spec: ModelSpec, folder: Path, dotted: str, key: str) -> type[pa.DataFrameModel]:
@@ -86,6 +91,44 @@ def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Cont
         raise ModelDefinitionError(f"{spec.name}: {key}: column {taken[0]!r} is in the contract of the rows already")
     _check_limits(spec, f"{key}: source", declared.source, contract, place)
     return lookup
+
+
+def _load_group(spec: ModelSpec, declared: GroupSpec, contract: Contract, lookups: Mapping[str, Lookup]) -> Group:
+    """A feature group whose columns fit those of the rows."""
+    place = f"{spec.name}: group {declared.name}"
+    for name in declared.entities:
+        if name not in contract.beforehand:
+            raise ModelDefinitionError(
+                f"{place}: entity {name!r} is not known when a prediction is asked for; there are "
+                f"{', '.join(contract.beforehand)}"
+            )
+    for name, aggregates in declared.aggregates.items():
+        if name not in contract.types or name == contract.known_at:
+            raise ModelDefinitionError(
+                f"{place}: aggregates name {name!r}; the contract has {', '.join(contract.types)}"
+            )
+        kind = contract.types[name]
+        if kind != pl.Boolean and (not kind.is_numeric() or "share" in aggregates):
+            wanted = (
+                "share is of a truth value" if "share" in aggregates else "aggregates are of numbers and truth values"
+            )
+            raise ModelDefinitionError(f"{place}: {name!r} is a {kind}, and {wanted}")
+    if spec.outcomes is None and contract.known_at and any(name in contract.afterwards for name in declared.aggregates):
+        raise ModelDefinitionError(
+            f"{place}: outcomes in the same rows as the event count from the end of its day, but by "
+            f"{contract.known_at!r} they are known at other times; give them a source of their own (`outcomes`)"
+        )
+    group = Group(declared, contract)
+    others = [*contract.types, *(name for each in lookups.values() for name in each.types)]
+    if taken := [name for name in group.types if name in others]:
+        raise ModelDefinitionError(f"{place}: column {taken[0]!r} exists already; give the group another name")
+    return group
+
+
+def _not_read_yet(expressions: Sequence[Any], groups: Mapping[str, Group]) -> list[pl.Expr]:
+    """Columns of groups are features as they are, but for those that an expression makes something of."""
+    read = {name for each in expressions if isinstance(each, pl.Expr) for name in each.meta.root_names()}
+    return [pl.col(name) for group in groups.values() for name in group.types if name not in read]
 
 
 def _refuse_times(spec: ModelSpec, declared: LookupSpec) -> None:

@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from functools import cached_property
 
 import polars as pl
@@ -15,6 +16,7 @@ from ml_assets.digests import digest_of
 from ml_assets.lake import WHOLE
 from ml_assets.ml.cleaning import Hook
 from ml_assets.ml.features import Features
+from ml_assets.ml.groups import Group
 from ml_assets.ml.lookups import Lookup
 from ml_assets.ml.purity import Possible
 from ml_assets.sources import Calendar, open_source
@@ -32,6 +34,7 @@ class Model:
     hook: Hook | None
     access: Access = field(default_factory=Access)
     lookups: dict[str, Lookup] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,8 +88,17 @@ class Model:
         source = open_source(spec, f"{self.name}: {key}", self.access, calendar)
         return Feed(self.name, name, source, contract.arriving, calendar)
 
-    def lookup_partitions(self, name: str, partition: str) -> list[str]:
-        """Partitions of a side table that a partition of the rows may take values from."""
+    @property
+    def joined(self) -> list[str]:
+        """Tables whose columns stand beside the rows: side tables and feature groups."""
+        return [*self.lookups, *self.groups]
+
+    def joined_partitions(self, name: str, partition: str) -> list[str]:
+        """Partitions of a side table or group that a partition of the rows may take values from."""
+        if name in self.groups:
+            assert self.spec.source.start is not None
+            days = self.groups[name].days(date.fromisoformat(partition), self.spec.source.start)
+            return [str(each) for each in days]
         if self.lookup_feeds[name].calendar is None:
             return [WHOLE]
         assert self.spec.source.start is not None
@@ -94,8 +106,8 @@ class Model:
 
     @property
     def inputs(self) -> dict[str, pl.DataType]:
-        """What a feature may read: columns known when a prediction is asked for, and those of side tables."""
-        return readable(self.contract, self.lookups)
+        """What a feature may read: columns known when a prediction is asked for, of side tables and of groups."""
+        return readable(self.contract, self.lookups, self.groups)
 
     @cached_property
     def cleaning_digest(self) -> str:
@@ -122,6 +134,10 @@ class Model:
         feed = self.lookup_feeds[name]
         return digest_of([feed.contract.digest, asdict(feed.reading), ml_assets.__version__])
 
+    def group_digest(self, name: str) -> str:
+        """Changes when the same rows could give another group."""
+        return digest_of([self.groups[name].digest, self.spec.source.timezone, ml_assets.__version__])
+
     @cached_property
     def training_digest(self) -> str:
         """Changes when the same features and outcomes could give another model."""
@@ -135,16 +151,19 @@ class Model:
 
     @cached_property
     def code_digest(self) -> str:
-        """The model's code: contract, hook, side tables, features, parameters and the version of this package."""
-        lookups = [[each.digest, self.lookup_digest(name)] for name, each in self.lookups.items()]
-        return digest_of([self.cleaning_digest, self.outcomes_digest, lookups, self.training_digest])
+        """The model's code: contract, hook, side tables, groups, features, parameters and version of this package."""
+        joined = [[each.digest, self.lookup_digest(name)] for name, each in self.lookups.items()]
+        joined += [[self.group_digest(name)] for name in self.groups]
+        return digest_of([self.cleaning_digest, self.outcomes_digest, joined, self.training_digest])
 
 
-def readable(contract: Contract, lookups: Mapping[str, Lookup]) -> dict[str, pl.DataType]:
+def readable(contract: Contract, lookups: Mapping[str, Lookup], groups: Mapping[str, Group]) -> dict[str, pl.DataType]:
     """Name and type of each column that a feature may read."""
     types = {name: contract.types[name] for name in contract.beforehand}
-    for each in lookups.values():
-        types |= each.types
+    for lookup in lookups.values():
+        types |= lookup.types
+    for group in groups.values():
+        types |= group.types
     return types
 
 

@@ -6,7 +6,7 @@ The classes are strict and frozen and refuse unknown keys, so that a typo is fou
 import codecs
 import re
 from collections import Counter
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
@@ -277,6 +277,62 @@ class LookupSpec(Spec):
         return self
 
 
+Aggregate = Literal["count", "sum", "mean", "min", "max", "std", "share", "days_since_last"]
+
+
+class GroupSpec(Spec):
+    """A feature group, an asset of its own: aggregates of an entity's past rows over windows of whole days.
+
+    Its columns join the rows as `<name>_<column>_<aggregate>_<window>`, null where nothing is known of the entity.
+    """
+
+    name: Name
+    entity: str | list[str] = Field(description="Columns known beforehand that say whose past it is.")
+    aggregates: dict[str, list[Aggregate]] = Field(
+        min_length=1, description="For each column what is computed of it; `share` is of a truth value."
+    )
+    windows: list[Duration] = Field(["7d", "28d"], min_length=1, description="Whole days up to the end of a day.")
+    delay: Duration = Field("1h", description="How long after the end of a day its values can be used.")
+    freshness: Duration = Field("3d", description="How old values may be at an event, at most.")
+    within: Duration = Field(
+        "28d", description="Of outcomes in files of their own: one that arrives later after its event does not count."
+    )
+
+    @property
+    def entities(self) -> list[str]:
+        return [self.entity] if isinstance(self.entity, str) else self.entity
+
+    @model_validator(mode="after")
+    def _has_a_name_of_its_own(self) -> Self:
+        if self.name in TABLES or self.name.startswith("rejected_"):
+            raise ValueError(f"group {self.name!r} has the name of a table of the platform; choose another one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_whole_windows(self) -> Self:
+        for window in self.windows:
+            if not window.endswith("d") or parse_duration(window).days < 1:
+                raise ValueError(f"group {self.name!r}: window {window!r} is no whole number of days, such as 7d")
+        for name, values in (("windows", self.windows), ("entity", self.entities)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"group {self.name!r}: {name} are to be different ones, at least one: {values}")
+        for column, aggregates in self.aggregates.items():
+            if not aggregates or len(set(aggregates)) < len(aggregates):
+                raise ValueError(
+                    f"group {self.name!r}: aggregates of {column!r} are to be different ones: {aggregates}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_used_before_it_is_too_old(self) -> Self:
+        if parse_duration(self.freshness) < timedelta(days=1):
+            raise ValueError(
+                f"group {self.name!r}: its values change once a day, and with freshness {self.freshness} they would be "
+                "missing for the rest of it; set it to 1d at least"
+            )
+        return self
+
+
 class Split(Spec):
     """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows."""
 
@@ -380,6 +436,7 @@ class ModelSpec(Spec):
     source: Source
     outcomes: Outcomes | None = Field(None, description="Where outcomes arrive; default: in the source's own rows.")
     lookups: list[LookupSpec] = Field([], description="Side tables, whose columns features may read.")
+    groups: list[GroupSpec] = Field([], description="Feature groups, whose columns are features.")
     split: Split = Split()
     training: Training = Training()
     estimator: Estimator = Estimator()
@@ -393,8 +450,11 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
-        if repeated := [name for name, count in Counter(each.name for each in self.lookups).items() if count > 1]:
-            raise ValueError(f"several lookups are called {', '.join(repeated)}")
+        names = [*(each.name for each in self.lookups), *(each.name for each in self.groups)]
+        if repeated := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"several lookups or groups are called {', '.join(repeated)}")
+        if self.groups and self.source.batch != "day":
+            raise ValueError("`groups` need `source: {batch: day}`: their windows are days")
         if self.source.batch == "snapshot" and self.outcomes:
             raise ValueError("outcomes in files of their own need `source: {batch: day}`")
         return self

@@ -41,7 +41,10 @@ SCHEMA = {"ride": pl.String, "at": TIME, "km": pl.Float64, "known": TIME, "late"
 COLUMNS = {"rides": ["ride", "at", "km"], "outcomes": ["ride", "known", "late"]}  # where outcomes have their own files
 DAYS = range(1, 5)  # of January, the first and the last of the source
 NO_LIMIT = {"rejected": 1.0}  # a day that is refused keeps what it held, which does depend on what came before
-DATA = ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features")
+DATA = ("raw_data", "cleaned_data", "rejected_rows", "outcomes", "history", "features")
+GROUP = {"name": "history", "entity": "ride", "windows": ["1d", "2d"], "within": "9d"}
+OF_RIDES = {"km": ["count", "sum", "days_since_last"]}
+OF_OUTCOMES = {"late": ["share", "count"]}  # those that come in the same rows may become known at any time
 TABLES = (*DATA, "rejected_outcomes")
 
 Row = dict[str, Any]
@@ -78,6 +81,7 @@ class Place:
             "contract": "contract.Rides",
             "features": "features.FEATURES",
             "source": {"kind": "files", "uri": f"{self.root}/rides/*", "limits": NO_LIMIT} | january,
+            "groups": [GROUP | {"aggregates": OF_RIDES | (OF_OUTCOMES if self.own_outcomes else {})}],
         }
         if self.own_outcomes:
             outcomes = {"kind": "files", "uri": f"{self.root}/outcomes/*", "limits": NO_LIMIT, "key": ["ride"]}

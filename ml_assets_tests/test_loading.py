@@ -69,7 +69,7 @@ def test_a_lookup_that_cannot_be_joined_is_refused_when_definitions_load(
 
 def test_two_lookups_with_one_name_are_refused(project: Project) -> None:
     contract = (TOWN[0], TOWN[1].replace("{role}", ""))
-    assert "several lookups are called town" in said_of(project, contract, LOOKUP, LOOKUP)
+    assert "several lookups or groups are called town" in said_of(project, contract, LOOKUP, LOOKUP)
 
 
 def test_times_with_and_without_a_zone_cannot_be_compared(project: Project) -> None:
@@ -124,3 +124,39 @@ def test_what_a_side_table_says_of_its_values_is_known_by_their_names_beside_the
     assert said["weather_humid"] == Possible(least=0, most=101)
     assert said["origin"] == Possible(allowed=("EWR", "JFK", "LGA"))
     assert "dep_time" not in said, "it is an outcome"
+
+
+GROUP = {"name": "past", "entity": "restaurant_id", "aggregates": {"minutes_late": ["mean"]}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"entity": "minutes_late"}, r"group past: entity 'minutes_late' is not known when a prediction is asked for"),
+        ({"aggregates": {"lateness": ["mean"]}}, r"aggregates name 'lateness'; the contract has order_id"),
+        ({"aggregates": {"zone": ["count"]}}, r"'zone' is a String, and aggregates are of numbers"),
+        ({"aggregates": {"items": ["share"]}}, r"'items' is a Int64, and share is of a truth value"),
+        ({"name": "order", "aggregates": {"items": ["sum"]}, "windows": ["7d", "7d"]}, r"windows are to be different"),
+    ],
+)
+def test_a_group_that_makes_no_sense_is_refused_when_definitions_load(
+    project: Project, change: dict[str, object], message: str
+) -> None:
+    project.add_demo_model(groups=[GROUP | change])
+    assert re.search(message, project.refusal())
+
+
+def test_outcomes_that_come_with_their_rows_but_are_known_at_another_time_make_no_group(project: Project) -> None:
+    project.add_demo_model(groups=[GROUP], outcomes=None)
+    assert "give them a source of their own" in project.refusal()
+
+
+def test_columns_of_groups_are_features_but_for_those_that_an_expression_reads(project: Project) -> None:
+    folder = project.add_demo_model(groups=[GROUP])
+    file = folder / "features.py"
+    made = '(pl.col("past_minutes_late_mean_7d") / 60).alias("hours_late")'
+    file.write_text(file.read_text().replace("FEATURES = [", f"FEATURES = [\n    {made},"))
+    names = project.model().features.names
+    assert "hours_late" in names
+    assert "past_minutes_late_mean_28d" in names
+    assert "past_minutes_late_mean_7d" not in names

@@ -1,6 +1,6 @@
 """The graph of one model. One file per asset, in the order in which data flows:
 
-raw_data → cleaned_data + rejected_rows, side tables → outcomes, features → trained_model → metrics → endpoint
+raw_data → cleaned_data + rejected_rows, side tables → outcomes → groups → features → trained_model → metrics → endpoint
 
 Assets are thin: they read tables, call plain functions, and return values with metadata and checks.
 """
@@ -10,6 +10,7 @@ import dagster as dg
 from ml_assets.assets.cleaned_data import cleaned_data
 from ml_assets.assets.endpoint import endpoint
 from ml_assets.assets.features import features
+from ml_assets.assets.groups import groups
 from ml_assets.assets.lookups import lookups
 from ml_assets.assets.metrics import metrics
 from ml_assets.assets.outcomes import outcomes
@@ -27,6 +28,7 @@ def build_assets(model: Model) -> list[dg.AssetsDefinition]:
         cleaned_data(model),
         *lookups(model),
         outcomes(model),
+        *groups(model),
         features(model),
         trained_model(model),
         metrics(model),
@@ -36,7 +38,7 @@ def build_assets(model: Model) -> list[dg.AssetsDefinition]:
 
 def data_assets(model: Model) -> list[str]:
     """Everything before training, in the order in which data flows."""
-    return ["raw_data", "cleaned_data", "rejected_rows", *model.lookups, "outcomes", "features"]
+    return ["raw_data", "cleaned_data", "rejected_rows", *model.lookups, "outcomes", *model.groups, "features"]
 
 
 def partitioned_assets(model: Model) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
-from ml_assets.assets.lookups import with_lookups
+from ml_assets.assets.joined import with_joined
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
@@ -26,6 +26,16 @@ def endpoint_inputs(model: Model, metrics: Record) -> str:
     return digest_of([metrics.content, model.spec.endpoint.model_dump()])
 
 
+def not_servable(model: Model) -> str | None:
+    """Why the endpoint server could not give the model the features that it was trained on; None if it can."""
+    if not model.groups:
+        return None
+    return (
+        f"its features come from the groups {', '.join(model.groups)}, whose values the endpoint server cannot look up "
+        "yet: it would answer with other features than the model was trained on, so it does not serve it"
+    )
+
+
 def endpoint(model: Model) -> dg.AssetsDefinition:
     schema = answers_schema(model.spec.task)
     spec = asset_spec(
@@ -42,6 +52,8 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
     def step(
         context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, serving: ServingResource
     ) -> Iterator[dg.MaterializeResult]:
+        if refusal := not_servable(model):
+            raise NotApprovedError(f"{model.name}: {refusal}")
         tables = lake.open()
         latest = read_latest(tables, model.name)
         trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
@@ -63,7 +75,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         assert judged is not None
         newest = [max(each for each, record in latest.of("cleaned_data").items() if record.rows)]
         cleaned = tables.read(model.name, "cleaned_data", newest)
-        sample, _ = with_lookups(model, tables, cleaned, newest)
+        sample, _ = with_joined(model, tables, cleaned, newest)
         target = serving.target()
         release = build_release(
             model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases

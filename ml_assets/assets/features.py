@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml_assets.assets.lookups import lookups_used, with_lookups
+from ml_assets.assets.joined import joined_used, with_joined
 from ml_assets.assets.naming import asset_spec, execution, key_of, partitions_in
 from ml_assets.assets.refresh import refresh
 from ml_assets.assets.writing import Made, Slice
@@ -25,9 +25,9 @@ def features_basis(model: Model, cleaned_content: str, used: Mapping[str, Mappin
     """What a partition of the features depends on, and what may refuse it.
 
     Args:
-        used: for each side table the content of its partitions that count.
+        used: for each side table and group the content of its partitions that count.
     """
-    joined = [[each.digest, used[name]] for name, each in model.lookups.items()]
+    joined = [[each.digest, used[name]] for name, each in (model.lookups | model.groups).items()]
     inputs = digest_of([cleaned_content, model.features.digest, joined])
     return Basis(inputs, digest_of([inputs, [each.spec.max_unmatched for each in model.lookups.values()]]))
 
@@ -38,7 +38,7 @@ def features(model: Model) -> dg.AssetsDefinition:
         model,
         "features",
         "Features of each cleaned row, computed by the same expressions that the endpoint uses.",
-        deps=["cleaned_data", *model.lookups],
+        deps=["cleaned_data", *model.joined],
         kinds=["polars", "deltalake", "pandera"],
         schema=schema,
         code=model.features.digest,
@@ -70,7 +70,7 @@ def features(model: Model) -> dg.AssetsDefinition:
             if not there:
                 return made
             cleaned = tables.read(model.name, "cleaned_data", there)
-            rows, matched = with_lookups(model, tables, cleaned, there)
+            rows, matched = with_joined(model, tables, cleaned, there)
             computed = pl.concat(
                 [rows.select(PARTITION, *identifying), model.features.compute(rows), _unmatched(matched)],
                 how="horizontal",
@@ -79,16 +79,16 @@ def features(model: Model) -> dg.AssetsDefinition:
             return made | {each: _slice(each, days.get(each, nothing)) for each in there}
 
         def _slice(partition: str, rows: pl.DataFrame) -> Made | MlAssetsError:
-            unmatched = {name: int(rows.get_column(_UNMATCHED + name).sum()) for name in model.lookups}
+            unmatched = {name: int(rows.get_column(_UNMATCHED + name).sum()) for name in model.joined}
             if broken := refused(model.lookups, unmatched, rows.height):
                 return BatchRefusedError(f"{model.name}/features {partition}: {broken}")
-            frame = rows.drop(_UNMATCHED + name for name in model.lookups)
+            frame = rows.drop(_UNMATCHED + name for name in model.joined)
             return {"features": Slice(frame, {f"unmatched_{name}": count for name, count in unmatched.items()})}
 
         wanted = set(partitions_in(context))
         rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
         bases = {
-            each: features_basis(model, cleaned_records[each].content, lookups_used(model, before, each))
+            each: features_basis(model, cleaned_records[each].content, joined_used(model, before, each))
             for each in rows
         }
         done = refresh(context, model, tables, before, {"features": schema}, bases, rows, work)
@@ -107,10 +107,10 @@ def _unmatched(matched: Mapping[str, pl.Series]) -> pl.DataFrame:
 
 
 def _shares(model: Model, latest: Latest) -> dict[str, dg.MetadataValue]:
-    """Share of the rows of all days that found no row in each side table."""
+    """Share of the rows of all days that found no row in each side table or group."""
     records = latest.of("features").values()
     rows = sum(each.rows for each in records)
-    unmatched = {name: sum(each.details.get(f"unmatched_{name}", 0) for each in records) for name in model.lookups}
+    unmatched = {name: sum(each.details.get(f"unmatched_{name}", 0) for each in records) for name in model.joined}
     return {
         f"unmatched_in_all_{name}": dg.MetadataValue.text(f"{count:,} of {rows:,} rows ({count / max(rows, 1):.1%})")
         for name, count in unmatched.items()
@@ -123,6 +123,10 @@ def _lineage(model: Model) -> dg.TableColumnLineage:
     for lookup in model.lookups.values():
         own |= {
             renamed: dg.TableColumnDep(key_of(model, lookup.name), name) for name, renamed in lookup.columns.items()
+        }
+    for group in model.groups.values():
+        own |= {
+            renamed: dg.TableColumnDep(key_of(model, group.name), name) for name, renamed in group.join.columns.items()
         }
     return dg.TableColumnLineage(
         {name: [own[each] for each in columns] for name, columns in model.features.lineage.items()}

@@ -4,15 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
-import polars as pl
 
 from ml_assets.assets.arriving import Arriving
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
-from ml_assets.lake import Lake
-from ml_assets.ml.lookups import join_lookup
 from ml_assets.model import Model
-from ml_assets.records import Latest
 from ml_assets.resources import LakeResource
 
 
@@ -45,28 +41,3 @@ def _lookup(model: Model, name: str) -> dg.AssetsDefinition:
         yield from done.result(spec.key, [*results, conservation_result(spec.key, done.latest.of(name))])
 
     return step
-
-
-def lookups_used(model: Model, latest: Latest, partition: str) -> dict[str, dict[str, str]]:
-    """For each side table the content of those of its partitions from which a partition of the rows takes values."""
-    used: dict[str, dict[str, str]] = {name: {} for name in model.lookups}
-    for name in model.lookups:
-        for each in model.lookup_partitions(name, partition):
-            if record := latest.get(name, each):
-                used[name][each] = record.content
-    return used
-
-
-def with_lookups(
-    model: Model, lake: Lake, rows: pl.DataFrame, partitions: list[str]
-) -> tuple[pl.DataFrame, dict[str, pl.Series]]:
-    """Cleaned rows of some partitions with the columns of all side tables.
-
-    Returns:
-        The rows in their order, and for each side table whether each row found a row in it.
-    """
-    matched = {}
-    for name, lookup in model.lookups.items():
-        days = sorted({day for each in partitions for day in model.lookup_partitions(name, each)})
-        rows, matched[name] = join_lookup(rows, lake.read(model.name, name, days), lookup, model.contract.event_time)
-    return rows, matched

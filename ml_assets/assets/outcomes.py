@@ -4,7 +4,6 @@ Partitioned by arrival where outcomes come in files of their own, and like the r
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -19,6 +18,7 @@ from ml_assets.checks import check_results, check_specs, conservation_result, co
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError
 from ml_assets.lake import PARTITION, Lake, by_partition
+from ml_assets.ml.days import end_of_day
 from ml_assets.ml.schemas import outcomes_schema
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
@@ -112,11 +112,4 @@ def _known_at(model: Model) -> pl.Expr:
         return pl.col(model.contract.known_at).cast(kind)
     if not model.daily:
         return pl.lit(None, kind)
-    zone = model.spec.source.timezone
-    midnight = (pl.col(PARTITION).str.to_date() + timedelta(days=1)).cast(pl.Datetime("us"))
-    # Where summer time begins at midnight, the day begins at one.
-    starts = [
-        each.dt.replace_time_zone(zone, non_existent="null", ambiguous="earliest")
-        for each in (midnight, midnight + timedelta(hours=1))
-    ]
-    return pl.coalesce(starts).dt.convert_time_zone("UTC")
+    return end_of_day(pl.col(PARTITION).str.to_date(), model.spec.source.timezone)

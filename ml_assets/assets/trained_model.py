@@ -103,7 +103,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
         broken = [
             f"{asset} {partition}"
-            for asset in ("cleaned_data", *model.lookups, "features", "outcomes")
+            for asset in ("cleaned_data", *model.joined, "features", "outcomes")
             for partition, record in latest.of(asset).items()
             if record.details.get("failures")
         ]

@@ -3,6 +3,7 @@
 No answer depends on having seen an earlier state, so a crash, a lost run or a restart heals by itself.
 """
 
+import itertools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -11,9 +12,10 @@ from typing import Any
 from ml_assets.assets import data_assets
 from ml_assets.assets.arriving import arriving_basis
 from ml_assets.assets.cleaned_data import cleaned_basis
-from ml_assets.assets.endpoint import endpoint_inputs
+from ml_assets.assets.endpoint import endpoint_inputs, not_servable
 from ml_assets.assets.features import features_basis
-from ml_assets.assets.lookups import lookups_used
+from ml_assets.assets.groups import group_basis, group_days
+from ml_assets.assets.joined import joined_used
 from ml_assets.assets.metrics import metrics_inputs
 from ml_assets.assets.outcomes import outcomes_basis
 from ml_assets.assets.raw_data import raw_basis
@@ -90,21 +92,25 @@ def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | 
         for batch, reason in found.unreadable.items() if found else ():
             due.problems[batch.id] = Problem(reason, "The days that it touched before keep what they hold")
     states = _States(latest, due, now)
-    lookups = {name: _due_lookup(model, name, found, states) for name, found in side.items()}
+    joined = {name: _due_lookup(model, name, found, states) for name, found in side.items()}
     partitions = set(rows.partitions) | latest.partitions("raw_data")
     if arriving is not None:
         partitions |= set(arriving.partitions) | latest.partitions("outcomes")
-    for each in sorted(partitions):
-        _Levels(model, states, lookups, each).look(rows, arriving)
-    for name, terms in lookups.items():
-        for each, decided in terms.items():
-            _add_lookup(due, name, each, decided)
+    levels = [_Levels(model, states, joined, each) for each in sorted(partitions)]
+    for each in levels:
+        each.look_at_rows(rows, arriving)
+    joined |= {name: _due_group(model, name, states) for name in model.groups}
+    for each in levels:
+        each.look_at_features()
+    for name, terms in joined.items():
+        for partition, decided in terms.items():
+            _add_joined(due, name, partition, decided)
     return due
 
 
-def _add_lookup(due: DueData, name: str, partition: str, terms: list[str]) -> None:
-    """A side table goes with the rows of its day. One without days goes with all that take values from it: the run that
-    comes first makes it, and the others find it done.
+def _add_joined(due: DueData, name: str, partition: str, terms: list[str]) -> None:
+    """A side table or group goes with the rows of its day. One without days goes with all that take values from it: the
+    run that comes first makes it, and the others find it done.
     """
     users = [day for day, need in due.needs.items() if "features" in need.assets] if partition == WHOLE else []
     for each in users or [partition]:
@@ -144,21 +150,39 @@ def _due_lookup(model: Model, name: str, found: Survey, states: _States) -> dict
     return due
 
 
+def _due_group(model: Model, name: str, states: _States) -> dict[str, list[str]]:
+    """Due days of a group, each with what decides about it. It has the days that `cleaned_data` has.
+
+    A day that reaches one whose rows or outcomes are due goes with them: it is made if they did change.
+    """
+    upstream = {"raw_data", "cleaned_data", "outcomes"}
+    changing = {day: states.due.terms[day] for day, need in states.due.needs.items() if need.assets & upstream}
+    found = {}
+    for each in sorted({*states.latest.finished("cleaned_data"), *changing}):
+        terms: list[str] = []
+        due = states.is_due(name, each, group_basis(model, name, states.latest, each), terms)
+        reached = [changing[day] for day in (group_days(model, name, each) if changing else ()) if day in changing]
+        if due or reached:
+            found[each] = [*terms, *itertools.chain(*reached)]
+    return found
+
+
 @dataclass
 class _Levels:
     """The data assets of one partition, from the first to the last.
 
     Attributes:
-        lookups: for each side table its due partitions, each with what decides about it.
+        joined: for each side table and group its due partitions, each with what decides about it.
     """
 
     model: Model
     states: _States
-    lookups: dict[str, dict[str, list[str]]]
+    joined: dict[str, dict[str, list[str]]]
     partition: str
     terms: list[str] = field(default_factory=list)
 
-    def look(self, rows: Survey, arriving: Survey | None) -> None:
+    def look_at_rows(self, rows: Survey, arriving: Survey | None) -> None:
+        """Everything before the groups and features."""
         found = self._rows(rows, own_outcomes=arriving is None)
         if (
             arriving is not None
@@ -173,7 +197,8 @@ class _Levels:
     def _rows(self, rows: Survey, *, own_outcomes: bool) -> Need | None:
         """What is due of the assets that hang on the raw rows."""
         model, partition, latest = self.model, self.partition, self.states.latest
-        downstream = ["cleaned_data", "rejected_rows", "features", *(["outcomes"] if own_outcomes else [])]
+        downstream = ["cleaned_data", "rejected_rows", "features", *model.groups]
+        downstream += ["outcomes"] if own_outcomes else []
         raw = latest.get("raw_data", partition)
         basis = raw_basis(model, rows.fingerprint(partition))
         if partition not in rows.blocked and self._is_due("raw_data", basis):
@@ -188,17 +213,26 @@ class _Levels:
             return Need(frozenset(downstream), "cleaned_data was not made from this raw_data and contract")
         if cleaned is None:
             return None
-        found: Need | None = None
-        if self._is_due("features", features_basis(model, cleaned.content, lookups_used(model, latest, partition))):
-            found = _more(found, "features", "features were not made from this cleaned_data and these expressions")
-        elif changed := [name for name, due in self.lookups.items() if self._takes_from(name, due)]:
-            found = _more(found, "features", f"{' and '.join(changed)} changed")
         if own_outcomes and self._is_due("outcomes", outcomes_basis(model, cleaned.content)):
-            found = _more(found, "outcomes", "its outcomes changed")
-        return found
+            return Need(frozenset(["outcomes"]), "its outcomes changed")
+        return None
+
+    def look_at_features(self) -> None:
+        model, partition, due = self.model, self.partition, self.states.due
+        need, cleaned = due.needs.get(partition), self.states.latest.get("cleaned_data", partition)
+        if cleaned is None or (need is not None and "features" in need.assets):
+            return
+        used = joined_used(model, self.states.latest, partition)
+        if self._is_due("features", features_basis(model, cleaned.content, used)):
+            need = _more(need, "features", "features were not made from this cleaned_data and these expressions")
+        elif changed := [name for name, found in self.joined.items() if self._takes_from(name, found)]:
+            need = _more(need, "features", f"{' and '.join(changed)} changed")
+        if need is not None:
+            due.needs[partition] = need
+            due.terms[partition] = self.terms
 
     def _takes_from(self, name: str, due: Collection[str]) -> bool:
-        return bool(due) and any(each in due for each in self.model.lookup_partitions(name, self.partition))
+        return bool(due) and any(each in due for each in self.model.joined_partitions(name, self.partition))
 
     def _is_due(self, asset: str, basis: Basis) -> bool:
         return self.states.is_due(asset, self.partition, basis, self.terms)
@@ -245,11 +279,13 @@ def due_training(
         return _worth_it(model, latest, trained, inputs, now or datetime.now(UTC))
     expected = metrics_inputs(model, trained)
     if judged is None or judged.inputs != expected:
-        return DueTraining(("metrics", "endpoint"), "the newest version was not judged by these gates", expected)
+        return DueTraining(_servable(model, _ALL[1:]), "the newest version was not judged by these gates", expected)
     if not judged.details["approved"]:
         return DueTraining(
             (), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"
         )
+    if refusal := not_servable(model):
+        return DueTraining((), f"version {trained.details['version']} is approved, but {refusal}")
     served = latest.get("endpoint", WHOLE)
     expected = endpoint_inputs(model, judged)
     if served is None or served.inputs != expected:
@@ -267,6 +303,11 @@ def due_training(
 _ALL = ("trained_model", "metrics", "endpoint")
 
 
+def _servable(model: Model, assets: tuple[str, ...]) -> tuple[str, ...]:
+    """These assets, without `endpoint` where it would refuse the model."""
+    return tuple(each for each in assets if each != "endpoint" or not not_servable(model))
+
+
 def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
     """The first training waits until there can be enough labelled rows."""
     known = min(sum(each.rows for each in latest.of(asset).values()) for asset in ("features", "outcomes"))
@@ -274,13 +315,13 @@ def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
         return DueTraining(
             (), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}", wanted=True
         )
-    return DueTraining(_ALL, "first training", inputs)
+    return DueTraining(_servable(model, _ALL), "first training", inputs)
 
 
 def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: datetime) -> DueTraining:
     """Changed code or parameters always train; changed data only if it is enough, and not too soon."""
     if trained.details["code_digest"] != model.code_digest:
-        return DueTraining(_ALL, "code or parameters changed", inputs)
+        return DueTraining(_servable(model, _ALL), "code or parameters changed", inputs)
     rows = 0
     for asset in ("features", "outcomes"):
         before = trained.details["contents"][asset]
@@ -304,7 +345,7 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
             f"retrain.cooldown is {retrain.cooldown}",
             wanted=True,
         )
-    return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
+    return DueTraining(_servable(model, _ALL), f"{rows:,} rows in new or changed days", inputs)
 
 
 def contiguous(days: Iterable[str]) -> list[list[str]]:

@@ -17,6 +17,27 @@ _AT, _KNOWN, _POSITION, _MATCHED = "_at", "_known", "_position", "_matched"
 
 
 @dataclass(frozen=True)
+class Join:
+    """How the rows of another table find those that they belong to.
+
+    Attributes:
+        by: column of the rows: column of the table that must be equal.
+        columns: columns of the table, each with its name beside the rows.
+        types: type of each column of the table.
+        time: column of the table that says when; the latest row known at the event counts. None: there is one per key.
+        lag: how long after its time a row is known.
+        tolerance: how old a row may be at the event, at most.
+    """
+
+    by: dict[str, str]
+    columns: dict[str, str]
+    types: Mapping[str, pl.DataType]
+    time: str | None
+    lag: timedelta
+    tolerance: timedelta
+
+
+@dataclass(frozen=True)
 class Lookup:
     """A side table of a model.
 
@@ -47,6 +68,18 @@ class Lookup:
         """Type of each column by its name beside the rows."""
         return {renamed: self.contract.types[name] for name, renamed in self.columns.items()}
 
+    @property
+    def join(self) -> Join:
+        """How its rows join others."""
+        return Join(
+            by=self.spec.by,
+            columns=self.columns,
+            types=self.contract.types,
+            time=self.contract.event_time,
+            lag=parse_duration(self.spec.lag),
+            tolerance=parse_duration(self.spec.tolerance),
+        )
+
     @cached_property
     def digest(self) -> str:
         """Changes when the same rows could be joined otherwise."""
@@ -68,30 +101,32 @@ class Lookup:
         return [str(earliest + timedelta(days=number)) for number in range((last - earliest).days + 1)]
 
 
-def join_lookup(
-    rows: pl.DataFrame, table: pl.DataFrame, lookup: Lookup, event_time: str | None
+def join_table(
+    rows: pl.DataFrame, table: pl.DataFrame, join: Join, event_time: str | None
 ) -> tuple[pl.DataFrame, pl.Series]:
-    """Put the columns of a side table beside the rows that they belong to.
+    """Put the columns of another table beside the rows that they belong to.
 
     A timed row counts from its time plus `lag` on, until it is older than `tolerance`. Nulls match nothing.
 
     Args:
         rows: shape (n, ...), with the columns that `by` names and the event time.
-        table: rows of the side table, unique by its key.
+        table: rows of the other table, unique by what it is joined by.
         event_time: column of the rows that says when.
 
     Returns:
-        The rows in their order with the columns of `lookup.types`, and whether each found a row, shape (n,).
+        The rows in their order with the other columns, and whether each found a row, shape (n,).
     """
-    renamed = [pl.col(name).alias(each) for name, each in lookup.columns.items()]
-    left, right = list(lookup.spec.by), [f"_by_{name}" for name in lookup.spec.by.values()]
-    keys = [pl.col(name).alias(f"_by_{name}") for name in lookup.spec.by.values()]
+    renamed = [pl.col(name).alias(each) for name, each in join.columns.items()]
+    left, right = list(join.by), [f"_by_{name}" for name in join.by.values()]
+    keys = [pl.col(name).alias(f"_by_{name}") for name in join.by.values()]
     if table.is_empty():
-        table = pl.DataFrame(schema=dict(lookup.contract.types))
-    marked = table.select(*keys, *renamed, *_known(lookup), pl.lit(True).alias(_MATCHED))
-    numbered = rows.select(pl.int_range(pl.len()).alias(_POSITION), *left, *_at(lookup, event_time))
-    asked, known = numbered.drop_nulls(), marked.drop_nulls([*right, *([_KNOWN] if lookup.timed else [])])
-    if lookup.timed:
+        table = pl.DataFrame(schema=dict(join.types))
+    at = [] if join.time is None else [_moment(pl.col(str(event_time))).alias(_AT)]
+    known_from = [] if join.time is None else [(_moment(pl.col(join.time)) + join.lag).alias(_KNOWN)]
+    marked = table.select(*keys, *renamed, *known_from, pl.lit(True).alias(_MATCHED))
+    numbered = rows.select(pl.int_range(pl.len()).alias(_POSITION), *left, *at)
+    asked, known = numbered.drop_nulls(), marked.drop_nulls([*right, *([_KNOWN] if known_from else [])])
+    if known_from:
         found = asked.sort(_AT).join_asof(
             known.sort(_KNOWN),
             left_on=_AT,
@@ -99,28 +134,16 @@ def join_lookup(
             by_left=left or None,
             by_right=right or None,
             strategy="backward",
-            tolerance=parse_duration(lookup.spec.tolerance) - parse_duration(lookup.spec.lag),
+            tolerance=join.tolerance - join.lag,
             check_sortedness=False,  # sorted a line above; Polars cannot tell within groups
         )
     else:
         found = asked.join(known, left_on=left, right_on=right, how="left")
+    others = list(join.columns.values())
     beside = numbered.select(_POSITION).join(
-        found.select(_POSITION, _MATCHED, *lookup.types), on=_POSITION, how="left", maintain_order="left"
+        found.select(_POSITION, _MATCHED, *others), on=_POSITION, how="left", maintain_order="left"
     )
-    return rows.hstack(beside.select(*lookup.types)), beside.get_column(_MATCHED).is_not_null()
-
-
-def _at(lookup: Lookup, event_time: str | None) -> list[pl.Expr]:
-    if not lookup.timed:
-        return []
-    assert event_time is not None
-    return [_moment(pl.col(event_time)).alias(_AT)]
-
-
-def _known(lookup: Lookup) -> list[pl.Expr]:
-    if lookup.contract.event_time is None:
-        return []
-    return [(_moment(pl.col(lookup.contract.event_time)) + parse_duration(lookup.spec.lag)).alias(_KNOWN)]
+    return rows.hstack(beside.select(*others)), beside.get_column(_MATCHED).is_not_null()
 
 
 def _moment(column: pl.Expr) -> pl.Expr:
@@ -130,8 +153,8 @@ def _moment(column: pl.Expr) -> pl.Expr:
 
 def refused(lookups: Mapping[str, Lookup], unmatched: Mapping[str, int], rows: int) -> str | None:
     """Which lookup leaves more rows unmatched than it may, and what to do; None if none does."""
-    for name, count in unmatched.items():
-        spec = lookups[name].spec
+    for name, lookup in lookups.items():
+        count, spec = unmatched[name], lookup.spec
         most = spec.max_unmatched
         if rows and count / rows > most:
             return (

@@ -5,6 +5,7 @@ import polars as pl
 
 from ml_assets.contract import Contract
 from ml_assets.ml.features import Features
+from ml_assets.ml.groups import AVAILABLE_AT, Group
 from ml_assets.ml.training import KNOWN_AT
 
 REJECTED = pa.DataFrameSchema(
@@ -52,6 +53,21 @@ def features_schema(contract: Contract, features: Features) -> pa.DataFrameSchem
         if name not in own
     }
     return pa.DataFrameSchema(own | computed, description="Features of each cleaned row; no outcome is among them.")
+
+
+def group_schema(group: Group) -> pa.DataFrameSchema:
+    """Entity, from when on its values can be used, and the values."""
+    known = {name: pa.Column(kind) for name, kind in group.schema.items() if name not in group.columns}
+    finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite", error="finite")
+    values = {
+        name: pa.Column(
+            kind, checks=[finite] if kind == pl.Float64 else pa.Check.ge(0), nullable=name not in group.counts
+        )
+        for name, kind in group.columns.items()
+    }
+    return pa.DataFrameSchema(
+        known | values, unique=[*group.entity, AVAILABLE_AT], description="Aggregates of each entity's past rows."
+    )
 
 
 def training_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:

@@ -1,0 +1,16 @@
+"""Days of a time zone as moments."""
+
+from datetime import timedelta
+
+import polars as pl
+
+
+def end_of_day(day: pl.Expr, zone: str) -> pl.Expr:
+    """The moment at which a day (a date) ends in a time zone, in UTC."""
+    midnight = (day + timedelta(days=1)).cast(pl.Datetime("us"))
+    # Where summer time begins at midnight, the day begins at one.
+    starts = [
+        each.dt.replace_time_zone(zone, non_existent="null", ambiguous="earliest")
+        for each in (midnight, midnight + timedelta(hours=1))
+    ]
+    return pl.coalesce(starts).dt.convert_time_zone("UTC")
