@@ -215,5 +215,6 @@ def read_latest(lake: Lake, model: str) -> Latest:
     begun = pl.col("asset").str.starts_with(_WRITING)
     written = pl.col("recorded_at").max().over(pl.col("asset").str.strip_prefix(_WRITING), "partition")
     rows = rows.filter(~begun | (written == pl.col("recorded_at")))
-    decode, where = msgspec.json.decode, list(_SCHEMA).index("details")
-    return Latest(Record(*row[:where], decode(row[where]), *row[where + 1 :]) for row in rows.iter_rows())
+    columns = rows.to_dict(as_series=False)
+    columns["details"] = [msgspec.json.decode(each) for each in columns["details"]]
+    return Latest(Record(*values) for values in zip(*columns.values(), strict=True))
