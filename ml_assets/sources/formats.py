@@ -96,7 +96,17 @@ def _read_csv(content: bytes | Path, spec: AnySource, columns: Sequence[str] | N
         if csv.encoding != "utf8-lossy":
             _unpacked(content).decode(csv.encoding)
         raise ValueError(f"the name of column {damaged[0]!r} has damaged characters; is it in another encoding?")
-    return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # an empty line is no row
+    return _without_empty_lines(frame, content, csv.encoding)
+
+
+def _without_empty_lines(frame: pl.DataFrame, content: bytes | Path, encoding: str) -> pl.DataFrame:
+    """An empty line is no row, and one of empty fields (`;;;`) is; Polars reads both as nulls."""
+    nothing = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if not nothing.any():
+        return frame
+    text = _unpacked(content).decode("utf8" if encoding == "utf8-lossy" else encoding, errors="replace")
+    lines = sum(not line for line in text.splitlines())
+    return frame.filter(~nothing | (nothing.cum_sum() <= max(int(nothing.sum()) - lines, 0)))
 
 
 def _parse_csv(content: bytes | Path, spec: AnySource, encoding: str) -> pl.DataFrame:

@@ -148,3 +148,20 @@ def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path: Path) 
     (batch,) = found.batches()
     assert found.read(batch).columns == ["id", "zone"]
     assert found.read(batch, ["zone"]).columns == ["zone"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("a,b\n1,2\n\n,\n3,\n\n\n", [("1", "2"), (None, None), ("3", None)]),
+        ("a,b\n1,2\n\n\n", [("1", "2")]),
+        ("a,b\r\n,\r\n1,2\r\n\r\n", [(None, None), ("1", "2")]),
+    ],
+)
+def test_an_empty_line_is_no_row_and_one_of_empty_fields_is(
+    tmp_path: Path, text: str, rows: list[tuple[str | None, ...]]
+) -> None:
+    (tmp_path / "a.csv").write_bytes(text.encode())
+    files = source(f"{tmp_path}/*.csv")
+    (batch,) = files.batches()
+    assert files.read(batch).rows() == rows
