@@ -136,8 +136,8 @@ def _with_their_rows(outcomes: pl.DataFrame, rows: pl.DataFrame, group: Group, k
     return (
         numbered.join(of_whom, on=key, how="inner")
         .filter(pl.col("_event") <= day, pl.col("_event") >= day - parse_duration(group.spec.within))
-        .sort("_event")
-        .unique("_number", keep="last")
+        .sort("_event", *group.entity, nulls_last=False)
+        .unique("_number", keep="last", maintain_order=True)
         .drop("_number", "_event")
     )
 
