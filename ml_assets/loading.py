@@ -17,6 +17,7 @@ from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
+from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.ml.lookups import Lookup
 from ml_assets.model import Model, possible, readable
 from ml_assets.spec import AnySource, GroupSpec, LookupSpec, ModelSpec
@@ -87,6 +88,10 @@ def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Cont
             "both need one, either both with a time zone or both without"
         )
     lookup = Lookup(declared, contract.with_key([*declared.by.values(), *([time] if time else [])]))
+    if AVAILABLE_AT in contract.types:
+        raise ModelDefinitionError(
+            f"{place}: {AVAILABLE_AT!r} is a column of every side table; give yours another name"
+        )
     if taken := [name for name in lookup.types if name in rows.types]:
         raise ModelDefinitionError(f"{spec.name}: {key}: column {taken[0]!r} is in the contract of the rows already")
     _check_limits(spec, f"{key}: source", declared.source, contract, place)

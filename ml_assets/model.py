@@ -17,6 +17,7 @@ from ml_assets.lake import WHOLE
 from ml_assets.ml.cleaning import Hook
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
+from ml_assets.ml.joins import AVAILABLE_AT, Join
 from ml_assets.ml.lookups import Lookup
 from ml_assets.ml.purity import Possible
 from ml_assets.sources import Calendar, open_source
@@ -93,6 +94,13 @@ class Model:
         """Tables whose columns stand beside the rows: side tables and feature groups."""
         return [*self.lookups, *self.groups]
 
+    @cached_property
+    def views(self) -> dict[str, Join]:
+        """Side tables and groups as the endpoint looks values up: with the columns that features read, by name."""
+        read = frozenset(self.features.inputs)
+        found = {name: each.join.only(read) for name, each in (self.lookups | self.groups).items()}
+        return {name: join for name, join in found.items() if join.columns}
+
     def joined_partitions(self, name: str, partition: str) -> list[str]:
         """Partitions of a side table or group that a partition of the rows may take values from."""
         if name in self.groups:
@@ -132,7 +140,15 @@ class Model:
     def lookup_digest(self, name: str) -> str:
         """Changes when the same rows of a side table could be read differently."""
         feed = self.lookup_feeds[name]
-        return digest_of([feed.contract.digest, asdict(feed.reading), ml_assets.__version__])
+        return digest_of(
+            [
+                feed.contract.digest,
+                asdict(feed.reading),
+                self.lookups[name].spec.lag,
+                AVAILABLE_AT,
+                ml_assets.__version__,
+            ]
+        )
 
     def group_digest(self, name: str) -> str:
         """Changes when the same rows could give another group."""

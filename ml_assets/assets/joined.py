@@ -3,7 +3,7 @@
 import polars as pl
 
 from ml_assets.lake import Lake
-from ml_assets.ml.lookups import join_table
+from ml_assets.ml.joins import join_table
 from ml_assets.model import Model
 from ml_assets.records import Latest
 

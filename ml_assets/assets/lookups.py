@@ -8,6 +8,7 @@ import dagster as dg
 from ml_assets.assets.arriving import Arriving
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.checks import check_results, check_specs, conservation_result, conservation_spec
+from ml_assets.ml.schemas import lookup_schema
 from ml_assets.model import Model
 from ml_assets.resources import LakeResource
 
@@ -18,7 +19,7 @@ def lookups(model: Model) -> list[dg.AssetsDefinition]:
 
 def _lookup(model: Model, name: str) -> dg.AssetsDefinition:
     lookup, feed = model.lookups[name], model.lookup_feeds[name]
-    schema = lookup.contract.schema
+    schema = lookup_schema(lookup)
     how = f"the latest known {lookup.spec.lag} before" if lookup.timed else "the row with the same key"
     spec = asset_spec(
         model,
@@ -32,7 +33,7 @@ def _lookup(model: Model, name: str) -> dg.AssetsDefinition:
         metadata={"source": lookup.spec.source.where},
     )
     checks = [*check_specs(spec.key, schema, blocking=True), conservation_spec(spec.key)]
-    table = Arriving(feed, schema, model.lookup_digest(name), lambda rows: rows)
+    table = Arriving(feed, schema, model.lookup_digest(name), lookup.available)
 
     @dg.multi_asset(**execution(model, [spec], checks))
     def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:

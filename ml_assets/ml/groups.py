@@ -17,10 +17,9 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.ml.days import end_of_day
-from ml_assets.ml.lookups import Join
+from ml_assets.ml.joins import AVAILABLE_AT, Join
 from ml_assets.spec import GroupSpec
 
-AVAILABLE_AT = "available_at"
 DAY, KNOWN = "_day", "_known"  # of an event: the day from which it counts, and the moment in it
 _NEVER = np.iinfo(np.int64).max
 Floats = np.ndarray
@@ -75,9 +74,7 @@ class Group:
             by={name: name for name in self.entity},
             columns={name: f"{self.name}_{name}" for name in self.columns},
             types=self.schema,
-            time=AVAILABLE_AT,
-            lag=timedelta(0),
-            tolerance=parse_duration(self.spec.freshness),
+            freshness=parse_duration(self.spec.freshness),
         )
 
     @property

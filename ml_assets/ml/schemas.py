@@ -5,7 +5,9 @@ import polars as pl
 
 from ml_assets.contract import Contract
 from ml_assets.ml.features import Features
-from ml_assets.ml.groups import AVAILABLE_AT, Group
+from ml_assets.ml.groups import Group
+from ml_assets.ml.joins import AVAILABLE_AT
+from ml_assets.ml.lookups import Lookup
 from ml_assets.ml.training import KNOWN_AT
 
 REJECTED = pa.DataFrameSchema(
@@ -53,6 +55,11 @@ def features_schema(contract: Contract, features: Features) -> pa.DataFrameSchem
         if name not in own
     }
     return pa.DataFrameSchema(own | computed, description="Features of each cleaned row; no outcome is among them.")
+
+
+def lookup_schema(lookup: Lookup) -> pa.DataFrameSchema:
+    """The side table's contract, and from when on a row can be used."""
+    return lookup.contract.schema.add_columns({AVAILABLE_AT: pa.Column(pl.Datetime("us", "UTC"))})
 
 
 def group_schema(group: Group) -> pa.DataFrameSchema:

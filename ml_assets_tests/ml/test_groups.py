@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
-from ml_assets.ml.groups import AVAILABLE_AT, DAY, KNOWN, Group, Known, aggregate
+from ml_assets.ml.groups import DAY, KNOWN, Group, Known, aggregate
+from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.spec import GroupSpec
 
 FIRST = date(2025, 3, 1)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from ml_assets.contract import Contract
-from ml_assets.ml.lookups import Lookup, join_table, refused
+from ml_assets.ml.joins import join_table
+from ml_assets.ml.lookups import Lookup, refused
 from ml_assets.spec import LookupSpec
 
 NOON = datetime(2025, 3, 1, 12)
@@ -52,6 +53,11 @@ def readings(*rows: tuple[datetime | None, str | None, float | None]) -> pl.Data
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def join(rows: pl.DataFrame, table: pl.DataFrame, side: Lookup = WIND) -> tuple[pl.DataFrame, pl.Series]:
+    """Rows with the columns of a cleaned side table, as the assets join them."""
+    return join_table(rows, side.available(table), side.join, "time")
+
+
 def events(*rows: tuple[datetime | None, str | None]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"time": pl.Datetime("us"), "origin": pl.String}, orient="row")
 
@@ -62,12 +68,13 @@ def events(*rows: tuple[datetime | None, str | None]) -> pl.DataFrame:
         (timedelta(minutes=59), False),  # not known yet
         (timedelta(hours=1), True),
         (timedelta(hours=3), True),
-        (timedelta(hours=3, microseconds=1), False),  # too old
+        (timedelta(hours=3, seconds=1), False),  # too old
+        (timedelta(hours=1, microseconds=-1), False),  # known from the next whole second on
         (-timedelta(hours=1), False),
     ],
 )
 def test_a_row_counts_from_when_it_is_known_until_it_is_too_old(age: timedelta, found: bool) -> None:
-    joined, matched = join_table(events((NOON, "JFK")), readings((NOON - age, "JFK", 7.0)), WIND.join, "time")
+    joined, matched = join(events((NOON, "JFK")), readings((NOON - age, "JFK", 7.0)))
     assert matched.to_list() == [found]
     assert joined["side_wind"].to_list() == [7.0 if found else None]
     assert joined["side_at"].to_list() == [NOON - age if found else None]
@@ -80,7 +87,7 @@ def test_the_latest_known_row_of_the_same_key_counts_even_if_its_value_is_null()
         (NOON - timedelta(hours=3), "JFK", 9.0),
         (NOON - timedelta(minutes=5), "JFK", 8.0),
     )
-    joined, matched = join_table(events((NOON, "JFK"), (NOON, "EWR")), table, WIND.join, "time")
+    joined, matched = join(events((NOON, "JFK"), (NOON, "EWR")), table)
     assert joined["side_wind"].to_list() == [None, None]
     assert matched.to_list() == [True, False]
 
@@ -90,7 +97,7 @@ def test_rows_keep_their_order_and_number_and_nulls_match_nothing() -> None:
     table = readings(
         (NOON - timedelta(hours=1), "JFK", 1.0), (NOON - timedelta(hours=1), None, 2.0), (None, "JFK", 3.0)
     )
-    joined, matched = join_table(rows, table, WIND.join, "time")
+    joined, matched = join(rows, table)
     assert_frame_equal(joined.select("time", "origin"), rows)
     assert matched.to_list() == [True, False, False, False, True]
 
@@ -104,9 +111,7 @@ def test_a_table_that_holds_nothing_leaves_everything_unmatched() -> None:
 def test_without_an_event_time_the_key_alone_counts() -> None:
     places = lookup(Places, by={"origin": "code"})
     table = pl.DataFrame({"code": ["JFK", "LGA", None], "height": [4.0, None, 6.0]})
-    joined, matched = join_table(
-        events((NOON, "LGA"), (None, "JFK"), (NOON, None), (NOON, "XXX")), table, places.join, "time"
-    )
+    joined, matched = join(events((NOON, "LGA"), (None, "JFK"), (NOON, None), (NOON, "XXX")), table, places)
     assert joined["side_height"].to_list() == [None, 4.0, None, None]
     assert matched.to_list() == [True, True, False, False]
 
@@ -114,7 +119,7 @@ def test_without_an_event_time_the_key_alone_counts() -> None:
 def test_without_a_key_the_time_alone_counts() -> None:
     prices = lookup(Prices, lag="1d", tolerance="7d")
     table = pl.DataFrame({"day": [date(2025, 2, 27), date(2025, 2, 28), date(2025, 3, 1)], "price": [1.0, 2.0, 3.0]})
-    joined, _ = join_table(events((NOON, "JFK")), table, prices.join, "time")
+    joined, _ = join(events((NOON, "JFK")), table, prices)
     assert joined["side_price"].to_list() == [2.0], "that of the first of March is known on the second"
 
 
@@ -124,7 +129,7 @@ def test_times_with_different_zones_are_the_same_moments() -> None:
     local = pl.DataFrame({"time": [NOON]}).with_columns(
         pl.col("time").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo")
     )
-    assert join_table(local, table, zoned.join, "time")[0]["side_wind"].to_list() == [5.0]
+    assert join(local, table, zoned)[0]["side_wind"].to_list() == [5.0]
 
 
 HOURS = st.integers(0, 12).map(lambda hour: NOON + timedelta(minutes=30 * hour))
@@ -149,7 +154,7 @@ def test_it_finds_what_looking_through_all_rows_finds(
         ]
         return (True, max(known, key=lambda each: each[0])[1]) if known else (False, None)
 
-    joined, matched = join_table(events(*rows), readings(*table), WIND.join, "time")
+    joined, matched = join(events(*rows), readings(*table))
     assert list(zip(matched.to_list(), joined["side_wind"].to_list(), strict=True)) == [best(*each) for each in rows]
 
 
