@@ -139,16 +139,8 @@ class Model:
 
     def lookup_digest(self, name: str) -> str:
         """Changes when the same rows of a side table could be read differently."""
-        feed = self.lookup_feeds[name]
-        return digest_of(
-            [
-                feed.contract.digest,
-                asdict(feed.reading),
-                self.lookups[name].spec.lag,
-                AVAILABLE_AT,
-                ml_assets.__version__,
-            ]
-        )
+        feed, lag = self.lookup_feeds[name], self.lookups[name].spec.lag
+        return digest_of([feed.contract.digest, asdict(feed.reading), lag, AVAILABLE_AT, ml_assets.__version__])
 
     def group_digest(self, name: str) -> str:
         """Changes when the same rows could give another group."""
