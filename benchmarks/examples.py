@@ -28,7 +28,7 @@ def measure(name: str, data: Path) -> None:
         started = time.monotonic()
         materialize_due(settings, models_of(settings)[name], lambda line: None)
         seconds = time.monotonic() - started
-        LocalTarget(settings.home, settings.releases, settings.endpoint_port).stop()
+        LocalTarget.of(settings).stop()
         latest = read_latest(Lake(settings.lake), name)
     judged = latest.get("metrics", WHOLE)
     assert judged is not None

@@ -56,7 +56,7 @@ def serve(port: int | None, foreground: bool) -> None:
 
         serve_here(settings.releases, port)
         return
-    click.echo(LocalTarget(settings.home, settings.releases, port).start())
+    click.echo(LocalTarget.of(settings, port).start())
 
 
 @cli.command()
@@ -65,7 +65,7 @@ def stop() -> None:
     from ml_assets.deployment.local import LocalTarget
 
     settings = Settings.from_environment()
-    stopped = LocalTarget(settings.home, settings.releases, settings.endpoint_port).stop()
+    stopped = LocalTarget.of(settings).stop()
     click.echo("The endpoint server was stopped." if stopped else "No endpoint server runs.")
 
 

@@ -45,6 +45,14 @@ class EndpointError(MlAssetsError):
     """The endpoint server does not run, or does not answer as the release says that it must."""
 
 
+class OnlineStoreError(MlAssetsError):
+    """The online store does not answer, or holds what cannot be read; a request that needs it is answered with
+    `status`.
+    """
+
+    status = 503
+
+
 class InvalidRequestError(MlAssetsError):
     """A prediction request that the contract refuses; answered with `status`."""
 

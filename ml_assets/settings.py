@@ -28,6 +28,7 @@ class Settings(BaseModel):
     models: Path = Field(PROJECT_ROOT / "ml_assets" / "defs", description="Folder with one folder per model.")
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
+    online_store: SecretStr = Field(SecretStr(""), description="redis://host:port/db; default: SQLite in home/feast.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -37,6 +38,13 @@ class Settings(BaseModel):
     def _known_environment(cls, value: str) -> str:
         if value != "local":
             raise ValueError(f"{value!r} is no environment; `local` is the only one so far")
+        return value
+
+    @field_validator("online_store")
+    @classmethod
+    def _is_redis(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith(("redis://", "rediss://")):
+            raise ValueError("not redis://host:port/db; leave it empty for SQLite")
         return value
 
     @classmethod
@@ -79,6 +87,16 @@ class Settings(BaseModel):
         databases = {name: url.get_secret_value() for name, url in self.databases.items()}
         tokens = {name: token.get_secret_value() for name, token in self.tokens.items()}
         return Access(self.s3_endpoint_url, databases, tokens)
+
+    @property
+    def feast(self) -> Path:
+        """Feast's repositories, one folder per model."""
+        return self.home / "feast"
+
+    @property
+    def online_place(self) -> str:
+        """Where the models' online stores are: a Redis server's address, or the folder of SQLite files."""
+        return self.online_store.get_secret_value() or str(self.feast)
 
     @property
     def lake(self) -> Path:

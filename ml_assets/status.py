@@ -12,7 +12,7 @@ from ml_assets.settings import Settings
 def status_of(settings: Settings) -> dict[str, Any]:
     """For each model that was ever materialised: rows, newest version, verdict and what serves."""
     lake = Lake(settings.lake)
-    target = LocalTarget(settings.home, settings.releases, settings.endpoint_port)
+    target = LocalTarget.of(settings)
     health = target.health()
     models = {}
     for folder in sorted(settings.lake.glob(f"*/{TABLE}")):

@@ -78,7 +78,7 @@ class Project:
     @property
     def target(self) -> LocalTarget:
         settings = self.settings
-        return LocalTarget(settings.home, settings.releases, settings.endpoint_port)
+        return LocalTarget.of(settings)
 
     @property
     def landing(self) -> Path:

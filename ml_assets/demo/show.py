@@ -44,7 +44,7 @@ def show(settings: Settings, days: int) -> None:
         runs = materialize_due(settings, model, click.echo)
     except dg.Failure as failure:
         raise click.ClickException(str(failure.description)) from None
-    target = LocalTarget(settings.home, settings.releases, settings.endpoint_port)
+    target = LocalTarget.of(settings)
     answer = _prove(settings, target, fresh=bool(runs))
     click.echo("")
     click.echo(f"Materialised in {len(runs)} run(s)." if runs else "Nothing was due: nothing was computed again.")

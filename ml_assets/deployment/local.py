@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import requests
@@ -20,6 +20,7 @@ import requests
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
 from ml_assets.serving.scorer import require_equal
+from ml_assets.settings import Settings
 
 START_SECONDS = 60.0
 PORTS_TO_TRY = 50
@@ -33,11 +34,19 @@ class LocalTarget:
         home: where the server's address (`endpoint.json`) and log (`endpoint.log`) lie.
         releases: what it serves.
         port: the port to try first; the next free one is taken otherwise.
+        online: address of a Redis server as online store; empty: SQLite below `home`. It may hold a password.
     """
 
     home: Path
     releases: Path
     port: int
+    online: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, settings: Settings, port: int | None = None) -> Self:
+        """The server of an environment."""
+        online = settings.online_store.get_secret_value()
+        return cls(settings.home, settings.releases, port or settings.endpoint_port, online)
 
     @property
     def _address(self) -> Path:
@@ -73,6 +82,7 @@ class LocalTarget:
             with self.log.open("ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "ml_assets.serving", str(self.releases), str(port)],
+                    env=os.environ | {"ML_ASSETS_HOME": str(self.home), "ML_ASSETS_ONLINE_STORE": self.online},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -135,7 +145,7 @@ class LocalTarget:
         """
         manifest = read_manifest(folder)
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
-        answer = self.ask(model, golden["rows"], url)
+        answer = self.ask(model, golden["rows"], url, golden["looked_up"])
         if answer["version"] != manifest.version:
             raise EndpointError(f"{model}: version {answer['version']} answers, not {manifest.version}")
         try:
@@ -144,12 +154,15 @@ class LocalTarget:
             raise EndpointError(str(error)) from None
         return list(answer["predictions"])
 
-    def ask(self, model: str, rows: list[dict[str, Any]], url: str | None = None) -> dict[str, Any]:
-        """The server's answer to some rows."""
+    def ask(
+        self, model: str, rows: list[dict[str, Any]], url: str | None = None, looked_up: Any = None
+    ) -> dict[str, Any]:
+        """The server's answer to some rows, with what it looks up itself or with what was looked up for them before."""
         url = url or self.url()
         if url is None:
             raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
-        response = requests.post(f"{url}/models/{model}/predict", json={"rows": rows}, timeout=30)
+        body = {"rows": rows} if looked_up is None else {"rows": rows, "looked_up": looked_up}
+        response = requests.post(f"{url}/models/{model}/predict", json=body, timeout=30)
         if response.status_code != 200:
             raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
         return dict(response.json())

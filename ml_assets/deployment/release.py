@@ -13,9 +13,10 @@ import polars as pl
 
 from ml_assets.errors import ReleaseError
 from ml_assets.ml import skops_store
+from ml_assets.ml.joins import Join
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model
-from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, PIPELINE, Manifest, sha256
+from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, PIPELINE, Manifest, View, sha256
 from ml_assets.serving.frames import describe
 from ml_assets.serving.scorer import Scorer
 
@@ -28,7 +29,8 @@ def build_release(
     """Write the release of a model version, or find it already written.
 
     Args:
-        rows: cleaned rows, which become golden rows: their answers are recorded and asked for ever after.
+        rows: cleaned rows with all columns that features read, which become golden rows: their answers are recorded
+            and asked for ever after, with what was looked up for them.
 
     Returns:
         The release's folder, `<version>-<digest of the verdict>`.
@@ -54,10 +56,15 @@ def build_release(
     try:
         (draft / PIPELINE).write_bytes(content)
         manifest = _manifest(model, verdict, classes, {PIPELINE: sha256(content)})
-        golden = rows.select(model.features.inputs).head(GOLDEN_ROWS).to_dicts()
-        asked = json.loads(json.dumps(golden, default=_as_text))
-        answers = Scorer(manifest, model.features, pipeline).predict(asked)
-        (draft / GOLDEN).write_bytes(msgspec.json.encode({"rows": asked, "answers": answers}))
+        some = rows.head(GOLDEN_ROWS)
+        golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
+        if manifest.views:
+            looked_up = [column.name for view in manifest.views for column in view.columns.values()]
+            golden["looked_up"] = as_json(some.select(looked_up))
+        golden["answers"] = Scorer(manifest, model.features, pipeline, None).predict(
+            golden["rows"], golden["looked_up"]
+        )
+        (draft / GOLDEN).write_bytes(msgspec.json.encode(golden))
         files = {name: sha256((draft / name).read_bytes()) for name in (PIPELINE, GOLDEN)}
         manifest = _manifest(model, verdict, classes, files)
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
@@ -70,15 +77,19 @@ def build_release(
 
 def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[str, str]) -> Manifest:
     contract = model.contract
+    timed = any(each.freshness is not None for each in model.views.values())
+    keys = {column for view in model.views.values() for column in view.by}
+    needed = {*model.features.inputs, *keys, *([contract.event_time] if timed else [])}
     inputs = [
         describe(
             name,
-            kind,
-            nullable=name not in contract.types or bool(contract.schema.columns[name].nullable),
-            needed=name in model.features.inputs,
+            contract.types[name],
+            nullable=bool(contract.schema.columns[name].nullable),
+            needed=name in needed,
         )
-        for name, kind in model.inputs.items()
+        for name in contract.beforehand
     ]
+    views = [_view(name, join) for name, join in model.views.items()]
     return Manifest(
         format=FORMAT,
         model=model.name,
@@ -86,12 +97,32 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         task=model.spec.task,
         classes=classes,
         inputs=inputs,
+        event_time=contract.event_time if timed else None,
+        views=views,
         null_values=model.spec.source.null_values,
         features=model.features.to_json(),
         verdict=verdict.to_json(),
         built_with={name: installed_version(name) for name in ("polars", "scikit-learn", "skops")},
         files=files,
     )
+
+
+def _view(name: str, join: Join) -> View:
+    columns = {
+        own: describe(beside, join.types[own], nullable=True, needed=True) for own, beside in join.columns.items()
+    }
+    seconds = None if join.freshness is None else int(join.freshness.total_seconds())
+    return View(name, join.by, columns, seconds)
+
+
+def as_request(rows: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
+    """Rows as a caller sends them: the columns that the model needs of a request."""
+    return as_json(rows.select(column.name for column in manifest.inputs if column.needed))
+
+
+def as_json(rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows of JSON's types."""
+    return list(json.loads(json.dumps(rows.to_dicts(), default=_as_text)))
 
 
 def _as_text(value: Any) -> str:

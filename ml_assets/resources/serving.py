@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+from pydantic import SecretStr
 
 from ml_assets.deployment.local import LocalTarget
 
@@ -14,11 +15,13 @@ class ServingResource(dg.ConfigurableResource):
         home: folder of all local state; the server's address and log lie there.
         releases: folder of the releases that it serves.
         port: the port to try first.
+        online: address of a Redis server as online store; empty: SQLite below `home`.
     """
 
     home: str
     releases: str
     port: int
+    online: SecretStr = SecretStr("")
 
     def target(self) -> LocalTarget:
-        return LocalTarget(Path(self.home), Path(self.releases), self.port)
+        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online.get_secret_value())

@@ -6,11 +6,13 @@ from pathlib import Path
 import uvicorn
 
 from ml_assets.serving.app import create_app
+from ml_assets.settings import Settings
 
 
 def serve(releases: Path, port: int, host: str = "127.0.0.1") -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are answered first."""
-    uvicorn.run(create_app(releases), host=host, port=port, log_level="info", access_log=False)
+    app = create_app(releases, Settings.from_environment().online_place)
+    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
 
 
 if __name__ == "__main__":

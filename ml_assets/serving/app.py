@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from ml_assets.errors import InvalidRequestError, MlAssetsError
 from ml_assets.serving.bundle import POINTER, read_pointer
+from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 
 WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files
@@ -30,8 +31,9 @@ WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files
 class Served:
     """What serves now: for each model its scorer, the release's name and since when."""
 
-    def __init__(self, releases: Path) -> None:
+    def __init__(self, releases: Path, online: str | None) -> None:
         self.releases = releases
+        self.online = online
         self.scorers: dict[str, tuple[str, Scorer, str]] = {}
         self.refused: dict[str, dict[str, str]] = {}
 
@@ -52,7 +54,7 @@ class Served:
             if self.refused.get(model, {}).get("release") == name:
                 continue
             try:
-                scorer = Scorer.load(self.releases / model / name)
+                scorer = Scorer.load(self.releases / model / name, self._online_of(model))
             except Exception as error:
                 # Whatever is wrong with a release must not take down the models that serve.
                 self.refused[model] = {"release": name, "reason": f"{type(error).__name__}: {error}"}
@@ -60,17 +62,24 @@ class Served:
             self.scorers[model] = (name, scorer, datetime.now(UTC).isoformat())
             self.refused.pop(model, None)
 
+    def _online_of(self, model: str) -> OnlineStore | None:
+        return open_online(self.online, model) if self.online else None
+
     def release_of(self, model: str) -> str | None:
         return self.scorers[model][0] if model in self.scorers else None
 
 
-def create_app(releases: Path) -> Starlette:
-    """The ASGI app over the releases below a folder."""
-    served = Served(releases)
+def create_app(releases: Path, online: str | None = None) -> Starlette:
+    """The ASGI app over the releases below a folder.
+
+    Args:
+        online: where the online stores of the models are, as `open_online` takes it.
+    """
+    served = Served(releases, online)
 
     async def health(request: Request) -> Response:
         models = {
-            model: {"version": scorer.manifest.version, "release": name, "since": since}
+            model: {"version": scorer.manifest.version, "release": name, "since": since, "looked_up": scorer.counts}
             for model, (name, scorer, since) in sorted(served.scorers.items())
         }
         return _json({"status": "ok", "pid": os.getpid(), "models": models, "refused": served.refused})
@@ -85,10 +94,10 @@ def create_app(releases: Path) -> Starlette:
                 body = msgspec.json.decode(await request.body())
             except msgspec.DecodeError as error:
                 raise InvalidRequestError(f"the body is no JSON: {error}") from None
-            if not isinstance(body, dict) or set(body) != {"rows"}:
+            if not isinstance(body, dict) or not {"rows"} <= set(body) <= {"rows", "looked_up"}:
                 raise InvalidRequestError('send {"rows": [{column: value, ...}, ...]}')
             _, scorer, _ = served.scorers[model]
-            answers = await run_in_threadpool(scorer.predict, body["rows"])
+            answers = await run_in_threadpool(scorer.predict, body["rows"], body.get("looked_up"))
         except MlAssetsError as error:
             return _json({"error": str(error)}, getattr(error, "status", 500))
         return _json({"model": model, "version": scorer.manifest.version, "predictions": answers})

@@ -19,7 +19,7 @@ import msgspec
 from ml_assets.errors import ReleaseError
 
 MANIFEST, PIPELINE, GOLDEN, POINTER = "manifest.json", "model.skops", "golden.json", "serving.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,6 +33,21 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_zone: str | None = None
 
 
+class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A side table or group whose columns the server looks up in the online store.
+
+    Attributes:
+        keys: column of the request: column of the entity key.
+        columns: column of the view, and what it is beside the request's columns.
+        freshness: seconds after which a value is too old; None: never.
+    """
+
+    name: str
+    keys: dict[str, str]
+    columns: dict[str, Input]
+    freshness: int | None
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a release is. `features` is what `Features.to_json` gives; `files` maps each other file to its SHA-256."""
 
@@ -42,6 +57,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str
     classes: list[Any]
     inputs: list[Input]
+    event_time: str | None
+    views: list[View]
     null_values: list[str]
     features: dict[str, Any]
     verdict: dict[str, Any]

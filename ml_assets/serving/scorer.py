@@ -1,17 +1,22 @@
 """From a release's files to answers. What is inside may change; `Scorer.load` and `Scorer.predict` are the seam."""
 
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 
-from ml_assets.errors import InvalidRequestError, ReleaseError
+from ml_assets.errors import InvalidRequestError, OnlineStoreError, ReleaseError
 from ml_assets.ml import skops_store
 from ml_assets.ml.evaluation import scores_of
 from ml_assets.ml.features import Features
 from ml_assets.ml.training import model_inputs
 from ml_assets.serving.bundle import GOLDEN, PIPELINE, Manifest, read_manifest
 from ml_assets.serving.frames import frame_of
+from ml_assets.serving.look_up import LookedUp, look_up
+from ml_assets.serving.online import OnlineStore
 
 TOLERANCE = 1e-9  # between a golden row's recorded score and the one computed here
 
@@ -19,38 +24,83 @@ TOLERANCE = 1e-9  # between a golden row's recorded score and the one computed h
 class Scorer:
     """One loaded release, which answers exactly like the model that was approved."""
 
-    def __init__(self, manifest: Manifest, features: Features, pipeline: Any) -> None:
+    def __init__(self, manifest: Manifest, features: Features, pipeline: Any, online: OnlineStore | None) -> None:
         self.manifest = manifest
-        self._features = features
-        self._pipeline = pipeline
+        self.features = features
+        self.pipeline = pipeline
+        self._online = online
+        self._counts: dict[str, Counter[str]] = {view.name: Counter() for view in manifest.views}
+        self._counting = threading.Lock()
 
     @classmethod
-    def load(cls, folder: Path) -> "Scorer":
+    def load(cls, folder: Path, online: OnlineStore | None = None) -> "Scorer":
         """Load a release and let it answer its golden rows.
+
+        Args:
+            online: where the columns of side tables and groups are looked up.
 
         Raises:
             ReleaseError: if a file was changed, or a golden row gets another answer than recorded.
         """
         manifest = read_manifest(folder)
         features = Features.from_json(manifest.features)
-        scorer = cls(manifest, features, skops_store.load(folder / PIPELINE))
+        scorer = cls(manifest, features, skops_store.load(folder / PIPELINE), online)
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
-        require_equal(golden["answers"], scorer.predict(golden["rows"]), str(folder))
+        require_equal(golden["answers"], scorer.predict(golden["rows"], golden["looked_up"]), str(folder))
         return scorer
 
-    def predict(self, rows: Any) -> list[dict[str, Any]]:
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """For each side table and group how many rows found their entity in it, and how many did not, and why."""
+        with self._counting:
+            return {view: dict(counts) for view, counts in self._counts.items()}
+
+    def predict(self, rows: Any, looked_up: Any = None) -> list[dict[str, Any]]:
         """An answer per row: `label` and `score` (of the last class) for two classes, `label` and `scores` by class for
-        several, `value` for regression.
+        several, `value` for regression; and `missing`, if a side table or group had nothing for the row.
+
+        Args:
+            rows: the request's rows.
+            looked_up: for each row what was looked up for it then, to get the same answer again; None: look it up.
 
         Raises:
             InvalidRequestError: naming row, column and value, if a row does not fit the contract.
+            OnlineStoreError: if the online store does not answer.
         """
-        frame = frame_of(rows, self.manifest.inputs, self.manifest.null_values)
+        frame, missing = self.read(rows, looked_up)
         try:
-            features = model_inputs(self._features.compute(frame))
-            scores = scores_of(self._pipeline, features, self.manifest.task)  # type: ignore[arg-type]
+            features = model_inputs(self.features.compute(frame))
+            scores = scores_of(self.pipeline, features, self.manifest.task)  # type: ignore[arg-type]
         except Exception as error:
             raise InvalidRequestError(f"these rows cannot be scored: {error}") from error
+        answers = self._answers(scores)
+        for answer, without in zip(answers, missing, strict=True):
+            if without:
+                answer["missing"] = without
+        return answers
+
+    def read(self, rows: Any, looked_up: Any = None) -> tuple[pl.DataFrame, list[dict[str, str]]]:
+        """Rows with all columns that the features read, and for each the views that had nothing for it, and why."""
+        manifest = self.manifest
+        beside = [column for view in manifest.views for column in view.columns.values()]
+        if isinstance(rows, list):
+            _refuse_looked_up(rows, manifest)
+        frame = frame_of(rows, manifest.inputs, manifest.null_values)
+        if not beside:
+            return frame, [{}] * frame.height
+        if looked_up is not None:
+            if not isinstance(looked_up, list) or len(looked_up) != frame.height:
+                raise InvalidRequestError("`looked_up` is to be a list with an object for each row")
+            return frame.hstack(frame_of(looked_up, beside, ())), [{}] * frame.height
+        if self._online is None:
+            raise OnlineStoreError(f"{manifest.model} looks columns up, and no online store is set")
+        found: LookedUp = look_up(self._online, manifest.views, frame, manifest.event_time)
+        with self._counting:
+            for view, counts in found.counts.items():
+                self._counts[view] += counts
+        return frame.hstack(found.columns), found.missing
+
+    def _answers(self, scores: Any) -> list[dict[str, Any]]:
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes
@@ -62,6 +112,18 @@ class Scorer:
             {"label": label, "scores": dict(zip(names, row, strict=True))}
             for label, row in zip(labels, scores.tolist(), strict=True)
         ]
+
+
+def _refuse_looked_up(rows: list[Any], manifest: Manifest) -> None:
+    """What the server looks up itself is not sent: training did not see what a caller believes."""
+    views = {column.name: view for view in manifest.views for column in view.columns.values()}
+    for number, row in enumerate(rows):
+        for name in views.keys() & row.keys() if isinstance(row, dict) else ():
+            view = views[name]
+            raise InvalidRequestError(
+                f"row {number}: column {name!r} is looked up in {view.name}; do not send it, but "
+                f"{', '.join(view.keys) or manifest.event_time}"
+            )
 
 
 def require_equal(expected: list[dict[str, Any]], given: list[dict[str, Any]], place: str) -> None:
