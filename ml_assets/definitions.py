@@ -8,7 +8,7 @@ import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
 
 from ml_assets.errors import SettingsError
-from ml_assets.resources import LakeResource, ServingResource, TrackingResource
+from ml_assets.resources import FeatureStoreResource, LakeResource, ServingResource, TrackingResource
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 
@@ -41,14 +41,20 @@ def component_tree(folder: Path) -> ComponentTree:
 
 def resources_of(settings: Settings) -> dg.Definitions:
     """Resources and executor of an environment."""
+    # As a variable: Dagster shows how resources are configured, and an address may hold a password.
+    redis = dg.EnvVar("ML_ASSETS_ONLINE_STORE") if settings.online_store.get_secret_value() else ""
     return dg.Definitions(
         resources={
             "lake": LakeResource(root=str(settings.lake)),
+            "feature_store": FeatureStoreResource(root=str(settings.feast), place=redis or str(settings.feast)),
             "tracking": TrackingResource(
                 uri=settings.mlflow_uri, artifacts=str(settings.mlflow_artifacts), ui=settings.mlflow_ui
             ),
             "serving": ServingResource(
-                home=str(settings.home), releases=str(settings.releases), port=settings.endpoint_port
+                home=str(settings.home),
+                releases=str(settings.releases),
+                port=settings.endpoint_port,
+                online=redis,
             ),
         },
         executor=dg.in_process_executor,  # a spawned step costs seconds of imports; runs are the unit of isolation

@@ -23,6 +23,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import read_latest
+from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 
@@ -64,7 +65,7 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
         dagster.Failure: if a run fails, with its step's message.
     """
     lake = Lake(settings.lake)
-    data = due_data(model, lake)
+    data = due_data(model, lake, _online(settings, model))
     for problem in data.problems.values():
         tell(f"  {problem}")
     runs = _execute(model, data_requests(model, data), tell)
@@ -88,7 +89,7 @@ def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tup
     """
     lake = Lake(settings.lake)
     before = _rejected(lake, model)
-    _execute(model, data_requests(model, due_data(model, lake)), tell)
+    _execute(model, data_requests(model, due_data(model, lake, _online(settings, model))), tell)
     latest = read_latest(lake, model.name)
     broken = {name.partition(" ")[2] for name in latest.problems()}
     for asset in data_assets(model):
@@ -96,6 +97,10 @@ def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tup
     requests = [by_hand(model, _with_partition(model, days[0]), days, "replay") for days in contiguous(broken)]
     _execute(model, requests, tell)
     return before, _rejected(lake, model)
+
+
+def _online(settings: Settings, model: Model) -> OnlineStore:
+    return open_online(settings.online_place, model.name)
 
 
 def _with_partition(model: Model, partition: str) -> list[str]:

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from functools import cached_property
 
 import polars as pl
@@ -13,6 +13,7 @@ import ml_assets
 from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
+from ml_assets.durations import parse_duration
 from ml_assets.lake import WHOLE
 from ml_assets.ml.cleaning import Hook
 from ml_assets.ml.features import Features
@@ -100,6 +101,10 @@ class Model:
         read = frozenset(self.features.inputs)
         found = {name: each.join.only(read) for name, each in (self.lookups | self.groups).items()}
         return {name: join for name, join in found.items() if join.columns}
+
+    def delay_of(self, name: str) -> timedelta:
+        """How long after it happened a row of a side table, or after its day one of a group, is available."""
+        return parse_duration(self.lookups[name].spec.lag if name in self.lookups else self.groups[name].spec.delay)
 
     def joined_partitions(self, name: str, partition: str) -> list[str]:
         """Partitions of a side table or group that a partition of the rows may take values from."""

@@ -7,6 +7,7 @@ from ml_assets.errors import SourceError
 from ml_assets.lake import Lake
 from ml_assets.ledger import Decision, decisions
 from ml_assets.model import Model
+from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
 
 
@@ -22,7 +23,7 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
         tell("No decision yet: the sensors have not run, and nothing was asked for.")
     tell("Now:")
     try:
-        data = due_data(model, lake)
+        data = due_data(model, lake, open_online(settings.online_place, model.name))
     except SourceError as error:
         tell(f"  data      cannot be listed: {error}")
     else:

@@ -33,6 +33,7 @@ SMALL_MODEL: dict[str, Any] = {
     "estimator": {"params": {"n_estimators": 10, "max_depth": 8}},
     "training": {"min_rows": 200, "folds": 2},
     "gates": {"f1": 0.5},
+    "groups": [],
 }
 
 

@@ -8,10 +8,12 @@ import polars as pl
 
 from ml_assets.assets.joined import with_joined
 from ml_assets.assets.naming import asset_spec, execution
+from ml_assets.assets.online_features import ASSET as ONLINE
+from ml_assets.assets.parity import parity_result, parity_spec, replay
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
 from ml_assets.digests import digest_of, digest_of_fitted
-from ml_assets.errors import NotApprovedError
+from ml_assets.errors import NotApprovedError, ReleaseError
 from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.ml.schemas import answers_schema
 from ml_assets.ml.validation import count_failures
@@ -26,34 +28,22 @@ def endpoint_inputs(model: Model, metrics: Record) -> str:
     return digest_of([metrics.content, model.spec.endpoint.model_dump()])
 
 
-def not_servable(model: Model) -> str | None:
-    """Why the endpoint server could not give the model the features that it was trained on; None if it can."""
-    if not model.groups:
-        return None
-    return (
-        f"its features come from the groups {', '.join(model.groups)}, whose values the endpoint server cannot look up "
-        "yet: it would answer with other features than the model was trained on, so it does not serve it"
-    )
-
-
 def endpoint(model: Model) -> dg.AssetsDefinition:
     schema = answers_schema(model.spec.task)
     spec = asset_spec(
         model,
         "endpoint",
         f"What serves {model.name}: an approved release, proven by its version and its golden rows over HTTP.",
-        deps=["metrics"],
+        deps=["metrics", *([ONLINE] if model.views else [])],
         kinds=["http"],
         schema=schema,
     )
-    checks = check_specs(spec.key, schema, blocking=True)
+    checks = [*check_specs(spec.key, schema, blocking=True), parity_spec(model)]
 
     @dg.multi_asset(**execution(model, [spec], checks))
     def step(
         context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, serving: ServingResource
-    ) -> Iterator[dg.MaterializeResult]:
-        if refusal := not_servable(model):
-            raise NotApprovedError(f"{model.name}: {refusal}")
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         tables = lake.open()
         latest = read_latest(tables, model.name)
         trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
@@ -80,6 +70,10 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         release = build_release(
             model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
         )
+        parity = replay(model, tables, latest, release, pipeline)
+        if parity.found:
+            yield parity_result(model, parity)
+            raise ReleaseError(f"{model.name} version {version} is not served: {parity.reason}")
         address, proof = target.bring(model.name, release)
         registry.set_champion(model.name, version)
         answers = _table(proof)
@@ -99,9 +93,10 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                 "release": dg.MetadataValue.path(str(release)),
                 "proof": dg.MetadataValue.text(f"{answers.height} golden rows answered as recorded"),
             },
-            check_results=list(
-                check_results(spec.key, schema, {WHOLE: count_failures(schema, answers).get(WHOLE, {})})
-            ),
+            check_results=[
+                *check_results(spec.key, schema, {WHOLE: count_failures(schema, answers).get(WHOLE, {})}),
+                parity_result(model, parity),
+            ],
         )
 
     return step

@@ -1,19 +1,16 @@
 """`online_features`: what the endpoint looks up, in Feast's online store. Only what changed is written."""
 
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from ml_assets.assets.naming import asset_spec, execution, preview
+from ml_assets.assets.naming import INPUTS_TAG, asset_spec, execution, preview
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
-from ml_assets.errors import BatchRefusedError
-from ml_assets.feature_store.online import Holding, bring_up_to_date, holding, mark_of
+from ml_assets.feature_store.online import SCHEMA, Holding, bring_up_to_date, holding, mark_of
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import ONLINE
 from ml_assets.ml.validation import count_failures
@@ -62,24 +59,88 @@ def holdings_of(model: Model, lake: Lake, latest: Latest, as_of: datetime) -> di
 
 
 def _partitions(model: Model, latest: Latest, name: str, now: datetime) -> list[str]:
-    """Partitions that may hold the latest fresh row of an entity: the newest that has begun, and those within the
-    view's freshness before it.
+    """Partitions that may hold the latest fresh row of an entity: from a day that is available as a whole on, and
+    before it as far as the view's freshness reaches.
     """
     there = [each for each, record in latest.finished(name).items() if record.rows]
-    if WHOLE in there:
-        return there
-    tomorrow = str(now.date() + timedelta(days=1))  # whatever the time zone, a day that has begun is not after it
-    begun = [each for each in there if each <= tomorrow]
     freshness = model.views[name].freshness
-    assert freshness is not None
-    # A row of a day may become available days after it (a group's delay, a side table's lag).
-    late = model.delay_of(name)
-    newest = max((each for each in begun if _start(each) + late <= now), default=None)
-    if newest is None:
-        return begun
-    first = date.fromisoformat(newest) - freshness - timedelta(days=2)
-    return [each for each in begun if each >= str(first)]
+    if freshness is None or WHOLE in there:
+        return there
+    tomorrow = now.date() + timedelta(days=1)  # whatever the time zone, no day that has begun is later
+    ended = (now - model.delay_of(name)).date() - timedelta(days=2)
+    newest = max((each for each in there if each <= str(ended)), default=None)
+    first = date.fromisoformat(newest) - freshness - timedelta(days=1) if newest else date.min
+    return [each for each in there if str(first) <= each <= str(tomorrow)]
 
 
-def _start(day: str) -> datetime:
-    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+def online_features(model: Model) -> dg.AssetsDefinition:
+    spec = asset_spec(
+        model,
+        ASSET,
+        "What the endpoint looks up, in Feast's online store: of each entity the latest values that are available. "
+        "Here as one line of text per entity and view.",
+        deps=list(model.views),
+        kinds=["feast", "deltalake", "pandera"],
+        schema=ONLINE,
+        skippable=True,
+    )
+    checks = check_specs(spec.key, ONLINE, blocking=True)
+
+    @dg.multi_asset(**execution(model, [spec], checks))
+    def step(
+        context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        tables, online, now = lake.open(), feature_store.online(model), datetime.now(UTC)
+        latest = read_latest(tables, model.name)
+        before, inputs = latest.get(ASSET, WHOLE), online_basis(model, latest, now).inputs
+        due = before is None or before.inputs != inputs or is_behind(before, online, now)
+        if before is not None and INPUTS_TAG in context.run.tags and not due:
+            yield from check_results(spec.key, ONLINE, before.details["failures"])
+            return
+        with tables.alone(model.name, ASSET):
+            holdings = holdings_of(model, tables, latest, now)
+            store = feature_store.apply(model, tables)
+            written = bring_up_to_date(store, online, holdings, _held(model, tables, before))
+            table = pl.concat(
+                [pl.DataFrame(schema=SCHEMA | {PARTITION: pl.String()})]
+                + [each.table().with_columns(pl.lit(view).alias(PARTITION)) for view, each in holdings.items()]
+            )
+            removed = set(before.details["columns"]) - set(holdings) if before else set()
+            version = tables.replace(model.name, ASSET, table, [*holdings, *removed])
+            marks = {view: mark_of(each.table()) for view, each in holdings.items()}
+            nexts = [each.next for each in holdings.values() if each.next]
+            details: dict[str, Any] = {
+                "marks": marks,
+                "columns": {view: list(join.columns) for view, join in model.views.items()},
+                "next": min(nexts).isoformat() if nexts else None,
+                "failures": count_failures(ONLINE, table),
+            }
+            record = Record(
+                ASSET, WHOLE, inputs, digest_of(marks), table.height, context.run_id, version, details=details
+            )
+            append_records(tables, model.name, [record])
+        for view, count in written.items():
+            context.log.info(f"{model.name}: {view}: {count:,} of {holdings[view].rows.height:,} entities written")
+        yield dg.MaterializeResult(
+            asset_key=spec.key,
+            data_version=dg.DataVersion(record.content),
+            metadata={
+                "rows": dg.MetadataValue.int(table.height),
+                "written": dg.MetadataValue.int(sum(written.values())),
+                **{f"entities_{view}": dg.MetadataValue.int(each.rows.height) for view, each in holdings.items()},
+                "next": dg.MetadataValue.text(details["next"] or "nothing is waiting to become available"),
+                "feast": dg.MetadataValue.text(f"feast -c {feature_store.folder(model)} feature-views list"),
+                "preview": preview(table),
+            },
+            check_results=list(check_results(spec.key, ONLINE, details["failures"])),
+        )
+
+    return step
+
+
+def _held(model: Model, lake: Lake, before: Record | None) -> dict[str, pl.DataFrame]:
+    """What was written last of each view that still has the same columns."""
+    columns = before.details["columns"] if before else {}
+    same = [view for view, join in model.views.items() if columns.get(view) == list(join.columns)]
+    rows = lake.read(model.name, ASSET, same)
+    return {view: rows.filter(pl.col(PARTITION) == view).select(list(SCHEMA)) for view in same} if same else {}

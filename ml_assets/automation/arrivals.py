@@ -16,7 +16,8 @@ from ml_assets.lake import Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import TABLE, Problem, failed
-from ml_assets.resources import LakeResource
+from ml_assets.resources import FeatureStoreResource, LakeResource
+from ml_assets.serving.online import OnlineStore
 from ml_assets.sources.listing import ListingFailedError
 
 
@@ -28,11 +29,13 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Refreshes the days whose batches, contract or features changed.",
     )
-    def arrivals(context: dg.SensorEvaluationContext, lake: LakeResource) -> dg.SensorResult:
+    def arrivals(
+        context: dg.SensorEvaluationContext, lake: LakeResource, feature_store: FeatureStoreResource
+    ) -> dg.SensorResult:
         if reason := busy(context.instance, model):
             return dg.SensorResult(skip_reason=reason)
         tables = lake.open()
-        due = _due(model, tables)
+        due = _due(model, tables, feature_store.online(model))
         requests, waiting = [], []
         for request in data_requests(model, due):
             wait = must_wait(context.instance, model, request.tags[INPUTS_TAG])
@@ -53,11 +56,11 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
     return arrivals
 
 
-def _due(model: Model, lake: Lake) -> DueData:
+def _due(model: Model, lake: Lake, online: OnlineStore) -> DueData:
     """What is due. A source that cannot be listed is a problem and no error: the tick has more to do."""
     try:
-        due = due_data(model, lake, certain=False)
-        return due_data(model, lake) if due.needs else due
+        due = due_data(model, lake, online, certain=False)
+        return due_data(model, lake, online) if due.needs else due
     except ListingFailedError as error:
         return DueData(problems={"source": failed(str(error), error.failures, error.at)})
 

@@ -12,19 +12,23 @@ from typing import Any
 from ml_assets.assets import data_assets
 from ml_assets.assets.arriving import arriving_basis
 from ml_assets.assets.cleaned_data import cleaned_basis
-from ml_assets.assets.endpoint import endpoint_inputs, not_servable
+from ml_assets.assets.endpoint import endpoint_inputs
 from ml_assets.assets.features import features_basis
 from ml_assets.assets.groups import group_basis, group_days
 from ml_assets.assets.joined import joined_used
 from ml_assets.assets.metrics import metrics_inputs
+from ml_assets.assets.online_features import ASSET as ONLINE
+from ml_assets.assets.online_features import is_behind, online_basis
 from ml_assets.assets.outcomes import outcomes_basis
 from ml_assets.assets.raw_data import raw_basis
 from ml_assets.assets.trained_model import training_inputs
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
+from ml_assets.errors import OnlineStoreError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
 from ml_assets.records import Basis, Latest, Problem, Record, State, problem_of, read_latest
+from ml_assets.serving.online import OnlineStore
 from ml_assets.sources.feed import Survey, survey
 
 
@@ -73,10 +77,13 @@ class DueData:
         return Stretch(days, assets, reason, digest_of([[each, self.terms[each]] for each in days]))
 
 
-def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | None = None) -> DueData:
+def due_data(
+    model: Model, lake: Lake, online: OnlineStore | None = None, *, certain: bool = True, now: datetime | None = None
+) -> DueData:
     """Compare the sources with the records, level by level.
 
     Args:
+        online: the model's online store; None leaves it out.
         certain: ask the sources for all that is there. Otherwise their last listings will do, while they say that
             nothing changed; whoever starts work asks again for certainty.
 
@@ -105,6 +112,8 @@ def due_data(model: Model, lake: Lake, *, certain: bool = True, now: datetime | 
     for name, terms in joined.items():
         for partition, decided in terms.items():
             _add_joined(due, name, partition, decided)
+    if model.views and online is not None:
+        _look_at_online(model, states, online)
     return due
 
 
@@ -165,6 +174,30 @@ def _due_group(model: Model, name: str, states: _States) -> dict[str, list[str]]
         if due or reached:
             found[each] = [*terms, *itertools.chain(*reached)]
     return found
+
+
+def _look_at_online(model: Model, states: _States, online: OnlineStore) -> None:
+    """The online store follows the side tables and groups, with the last run that makes any of them, or alone."""
+    due, record = states.due, states.latest.get(ONLINE, WHOLE)
+    changing = [day for day, need in due.needs.items() if need.assets & set(model.views)]
+    basis = online_basis(model, states.latest, states.now)
+    terms = [basis.terms]
+    try:
+        if changing:
+            reason = "its views change"
+        elif record is None or record.inputs != basis.inputs:
+            reason = "the online store was not filled from these side tables and groups"
+        elif is_behind(record, online, states.now):
+            reason = "the online store was lost, or values have become available"
+            terms.append(record.details["next"] or "lost")
+        else:
+            return
+    except OnlineStoreError as error:
+        due.problems[ONLINE] = Problem(str(error), "It is asked again at the next tick")
+        return
+    day = max(changing, default=WHOLE)
+    due.needs[day] = _more(due.needs.get(day), ONLINE, reason)
+    due.terms[day] = [*due.terms.get(day, []), *terms]
 
 
 @dataclass
@@ -279,13 +312,11 @@ def due_training(
         return _worth_it(model, latest, trained, inputs, now or datetime.now(UTC))
     expected = metrics_inputs(model, trained)
     if judged is None or judged.inputs != expected:
-        return DueTraining(_servable(model, _ALL[1:]), "the newest version was not judged by these gates", expected)
+        return DueTraining(_ALL[1:], "the newest version was not judged by these gates", expected)
     if not judged.details["approved"]:
         return DueTraining(
             (), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"
         )
-    if refusal := not_servable(model):
-        return DueTraining((), f"version {trained.details['version']} is approved, but {refusal}")
     served = latest.get("endpoint", WHOLE)
     expected = endpoint_inputs(model, judged)
     if served is None or served.inputs != expected:
@@ -303,11 +334,6 @@ def due_training(
 _ALL = ("trained_model", "metrics", "endpoint")
 
 
-def _servable(model: Model, assets: tuple[str, ...]) -> tuple[str, ...]:
-    """These assets, without `endpoint` where it would refuse the model."""
-    return tuple(each for each in assets if each != "endpoint" or not not_servable(model))
-
-
 def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
     """The first training waits until there can be enough labelled rows."""
     known = min(sum(each.rows for each in latest.of(asset).values()) for asset in ("features", "outcomes"))
@@ -315,13 +341,13 @@ def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
         return DueTraining(
             (), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}", wanted=True
         )
-    return DueTraining(_servable(model, _ALL), "first training", inputs)
+    return DueTraining(_ALL, "first training", inputs)
 
 
 def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: datetime) -> DueTraining:
     """Changed code or parameters always train; changed data only if it is enough, and not too soon."""
     if trained.details["code_digest"] != model.code_digest:
-        return DueTraining(_servable(model, _ALL), "code or parameters changed", inputs)
+        return DueTraining(_ALL, "code or parameters changed", inputs)
     rows = 0
     for asset in ("features", "outcomes"):
         before = trained.details["contents"][asset]
@@ -345,7 +371,7 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
             f"retrain.cooldown is {retrain.cooldown}",
             wanted=True,
         )
-    return DueTraining(_servable(model, _ALL), f"{rows:,} rows in new or changed days", inputs)
+    return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
 
 
 def contiguous(days: Iterable[str]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from ml_assets.automation.under_way import busy
 from ml_assets.errors import SourceError
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
-from ml_assets.resources import LakeResource, ServingResource
+from ml_assets.resources import FeatureStoreResource, LakeResource, ServingResource
 
 
 def retraining_sensor(model: Model) -> dg.SensorDefinition:
@@ -23,7 +23,10 @@ def retraining_sensor(model: Model) -> dg.SensorDefinition:
         description="Trains, judges and deploys when the newest version was made from something else than there is.",
     )
     def retraining(
-        context: dg.SensorEvaluationContext, lake: LakeResource, serving: ServingResource
+        context: dg.SensorEvaluationContext,
+        lake: LakeResource,
+        feature_store: FeatureStoreResource,
+        serving: ServingResource,
     ) -> dg.SensorResult:
         if reason := busy(context.instance, model):
             return dg.SensorResult(skip_reason=reason)
@@ -36,7 +39,7 @@ def retraining_sensor(model: Model) -> dg.SensorDefinition:
             note(tables, model.name, Decision("training", "waits", f"{due.reason}; {wait}"))
             return dg.SensorResult(skip_reason=wait)
         with contextlib.suppress(SourceError):  # what is there is good enough to learn from
-            data = due_data(model, tables, certain=False)
+            data = due_data(model, tables, feature_store.online(model), certain=False)
             if any(not must_wait(context.instance, model, each.digest) for each in data.stretches()):
                 return dg.SensorResult(skip_reason="data is to be refreshed first")
         note(tables, model.name, Decision("training", "asked for", due.reason, list(due.assets)))

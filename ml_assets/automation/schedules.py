@@ -8,7 +8,7 @@ from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.automation.under_way import busy
 from ml_assets.model import Model
-from ml_assets.resources import LakeResource
+from ml_assets.resources import FeatureStoreResource, LakeResource
 
 
 def daily_schedule(model: Model) -> dg.ScheduleDefinition:
@@ -20,11 +20,13 @@ def daily_schedule(model: Model) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Everything that is due, whatever the sensors did.",
     )
-    def daily(context: dg.ScheduleEvaluationContext, lake: LakeResource) -> list[dg.RunRequest] | dg.SkipReason:
+    def daily(
+        context: dg.ScheduleEvaluationContext, lake: LakeResource, feature_store: FeatureStoreResource
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         if reason := busy(context.instance, model):
             return dg.SkipReason(reason)
         tables = lake.open()
-        requests = data_requests(model, due_data(model, tables))
+        requests = data_requests(model, due_data(model, tables, feature_store.online(model)))
         if not requests:
             return training_requests(model, due_training(model, tables)) or dg.SkipReason("nothing is due")
         # The last run goes on to the endpoint, so that this one tick is enough even where the sensors are off.

@@ -39,6 +39,12 @@ class Holding:
     next: datetime | None
 
     @property
+    def newest(self) -> datetime | None:
+        """When the newest row became available."""
+        at = self.rows.get_column(AVAILABLE_AT).max()
+        return at if isinstance(at, datetime) else None
+
+    @property
     def key(self) -> list[str]:
         return list(self.join.by.values())
 
@@ -89,9 +95,7 @@ def bring_up_to_date(
     return {name: _bring(store, online, name, each, before.get(name)) for name, each in holdings.items()}
 
 
-def _bring(
-    store: "FeatureStore", online: OnlineStore, name: str, holding: Holding, before: pl.DataFrame | None
-) -> int:
+def _bring(store: "FeatureStore", online: OnlineStore, name: str, holding: Holding, before: pl.DataFrame | None) -> int:
     table, held = holding.table(), online.marks().get(name)
     if before is not None and held != mark_of(before):
         before = None  # the store was lost, or its writer killed

@@ -4,6 +4,7 @@ import pandera.polars as pa
 import polars as pl
 
 from ml_assets.contract import Contract
+from ml_assets.feature_store.online import ENTITY, VALUES
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
@@ -18,6 +19,15 @@ REJECTED = pa.DataFrameSchema(
         "row": pa.Column(pl.String, pa.Check.str_startswith("{"), description="The row as it arrived, as JSON"),
     },
     description="Rows that break the contract, with every reason.",
+)
+
+ONLINE = pa.DataFrameSchema(
+    {
+        ENTITY: pa.Column(pl.String, pa.Check.str_startswith("{"), description="Columns of the key, as JSON"),
+        AVAILABLE_AT: pa.Column(pl.Datetime("us", "UTC"), description="From when on the values can be used"),
+        VALUES: pa.Column(pl.String, pa.Check.str_startswith("{"), description="Columns of the view, as JSON"),
+    },
+    description="What the online store holds, one line per entity of each side table and group.",
 )
 
 METRICS = pa.DataFrameSchema(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import dagster as dg
-from pydantic import SecretStr
 
 from ml_assets.deployment.local import LocalTarget
 
@@ -21,7 +20,7 @@ class ServingResource(dg.ConfigurableResource):
     home: str
     releases: str
     port: int
-    online: SecretStr = SecretStr("")
+    online: str = ""
 
     def target(self) -> LocalTarget:
-        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online.get_secret_value())
+        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)

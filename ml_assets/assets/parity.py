@@ -1,0 +1,155 @@
+"""The check `parity` of each release: rows of the past asked again, as of then, through the serving path.
+
+For three cut-offs a temporary online store is filled as `online_features` fills the real one, but as of the cut-off,
+and the rows right after it are asked as a caller asks them. A release that gives another feature or score is refused.
+"""
+
+import tempfile
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.assets.naming import key_of
+from ml_assets.assets.online_features import holdings_of
+from ml_assets.deployment.parity import Difference, differences
+from ml_assets.deployment.release import as_request
+from ml_assets.feature_store.online import Holding, bring_up_to_date
+from ml_assets.lake import WHOLE, Lake
+from ml_assets.ml.joins import moment
+from ml_assets.model import Model
+from ml_assets.records import Latest
+from ml_assets.serving.online import OnlineStore, open_online, sqlite_path
+from ml_assets.serving.scorer import Scorer
+
+CHECK = "parity"
+CUT_OFFS, MOST_ROWS = 3, 200
+SPREAD = timedelta(days=7)  # between two cut-offs, where there are days enough
+
+
+@dataclass
+class Parity:
+    """What the replay showed.
+
+    Attributes:
+        rows: number of rows replayed by cut-off.
+        found: every difference, with the cut-off and the key of the row.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    found: list[tuple[str, str, Difference]] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str:
+        """What differs first, for people."""
+        at, key, difference = self.found[0]
+        others = sorted({each.feature for _, _, each in self.found} - {difference.feature})
+        more = f"; {', '.join(others)} differ too" if others else ""
+        return f"{difference} (cut-off {at}, row {key}){more}"
+
+
+def parity_spec(model: Model) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        CHECK,
+        asset=key_of(model, "endpoint"),
+        blocking=True,
+        description="Rows of the past, asked again as of then: features to the last bit, scores to 1e-6.",
+    )
+
+
+def parity_result(model: Model, parity: Parity) -> dg.AssetCheckResult:
+    metadata: dict[str, dg.MetadataValue] = {"rows": dg.MetadataValue.json(parity.rows)}
+    if parity.found:
+        told = [asdict(found) | {"cut_off": at, "row": key} for at, key, found in parity.found[:100]]
+        records = [dg.TableRecord({name: str(value) for name, value in each.items()}) for each in told]
+        metadata["differences"] = dg.MetadataValue.table(records)
+    return dg.AssetCheckResult(
+        passed=not parity.found,
+        asset_key=key_of(model, "endpoint"),
+        check_name=CHECK,
+        description=parity.reason if parity.found else f"{sum(parity.rows.values())} rows agree",
+        metadata=metadata,
+    )
+
+
+def replay(model: Model, lake: Lake, latest: Latest, release: Path, pipeline: Any) -> Parity:
+    """Ask a release for rows of the past and compare with what training saw.
+
+    Args:
+        pipeline: the fitted Pipeline of the approved version, from the registry.
+    """
+    parity = Parity()
+    for day in cut_off_days(latest):
+        cleaned = lake.read(model.name, "cleaned_data", [day])
+        with tempfile.TemporaryDirectory() as folder:
+            rows, as_of, online = _right_after(model, lake, latest, cleaned, folder)
+            rows = rows.sort(*([model.contract.event_time] if model.contract.event_time else []), *model.contract.key)
+            rows = rows.head(MOST_ROWS)
+            scorer = Scorer.load(release, online)
+            offline = _offline(model, lake, day, rows)
+            found = differences(scorer, as_request(rows, scorer.manifest), pipeline, offline)
+        parity.rows[as_of] = rows.height
+        keys = rows.select(model.contract.key).rows()
+        parity.found += [(as_of, ", ".join(map(str, keys[each.row])), each) for each in found]
+    return parity
+
+
+def cut_off_days(latest: Latest) -> list[str]:
+    """The newest partition that has features, and others a week apart before it."""
+    there = [each for each, record in latest.of("features").items() if record.rows]
+    if not there or WHOLE in there:
+        return there
+    chosen = [there[-1]]
+    while len(chosen) < CUT_OFFS and chosen[-1] != there[0]:
+        wanted = str(date.fromisoformat(chosen[-1]) - SPREAD)
+        earlier = [each for each in there if each <= wanted]
+        nearest = earlier[-1] if earlier else there[max(0, there.index(chosen[-1]) // 2)]
+        chosen.append(nearest if nearest != chosen[-1] else there[0])
+    return chosen
+
+
+def _right_after(
+    model: Model, lake: Lake, latest: Latest, cleaned: pl.DataFrame, folder: str
+) -> tuple[pl.DataFrame, str, OnlineStore | None]:
+    """The latest cut-off before the middle row of a day; its rows until the next value becomes available; and the
+    online store as of the cut-off.
+    """
+    time = model.contract.event_time
+    if not model.views:
+        return cleaned, str(cleaned.get_column(time).min()) if time else WHOLE, None
+    if time is None:
+        now = datetime.now(UTC)
+        return (
+            cleaned,
+            now.isoformat(timespec="seconds"),
+            _filled(model, lake, holdings_of(model, lake, latest, now), folder),
+        )
+    at = cleaned.select(moment(pl.col(time)).dt.replace_time_zone("UTC")).to_series()
+    middle: datetime = at.sort()[at.len() // 2]
+    holdings = holdings_of(model, lake, latest, middle)
+    cut_off = max((each.newest for each in holdings.values() if each.newest), default=middle)
+    until = min((each.next for each in holdings.values() if each.next), default=None)
+    right_after = (at >= cut_off) & ((at < until) if until else pl.lit(True))
+    online = _filled(model, lake, holdings_of(model, lake, latest, cut_off), folder)
+    return cleaned.filter(right_after), cut_off.isoformat(), online
+
+
+def _filled(model: Model, lake: Lake, holdings: dict[str, Holding], folder: str) -> OnlineStore:
+    """A temporary online store that holds this."""
+    from ml_assets.feature_store.repository import apply, write_repository
+
+    repository = Path(folder) / model.name
+    write_repository(repository, model, lake, sqlite_path(folder, model.name))
+    online = open_online(folder, model.name)
+    bring_up_to_date(apply(repository), online, holdings, {})
+    return online
+
+
+def _offline(model: Model, lake: Lake, day: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Features of some rows as they lie in the lake."""
+    features = lake.read(model.name, "features", [day])
+    key = model.contract.key
+    return rows.select(key).join(features, on=key, how="left", maintain_order="left").select(model.features.names)
