@@ -13,6 +13,7 @@ import runpy
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -63,7 +64,7 @@ def apply(folder: Path) -> "FeatureStore":
     objects = runpy.run_path(str(folder / "repo.py")).values()
     kinds = (FileSource, Entity, FeatureView, FeatureService)
     with _alone(folder):
-        store = FeatureStore(fs_yaml_file=folder / "feature_store.yaml")
+        store = FeatureStore(str(folder), fs_yaml_file=folder / "feature_store.yaml")  # whatever the environment says
         declared = [each for each in objects if isinstance(each, kinds)]
         names = {(type(each), each.name) for each in declared}
         there = [
@@ -109,6 +110,8 @@ def _configuration(model: Model, online: Path | str) -> str:
             f"  type: {OFFLINE_STORE}",
             "online_store:",
             *(f"  {line}" for line in store),
+            "materialization:",
+            "  pull_latest_features: true  # without it Feast writes any row of a view without entities",
             "",
         ]
     )
@@ -125,8 +128,8 @@ def _definitions(model: Model, lake: Lake) -> str:
     used = {kind for _, kind in kinds.values()}
     used |= {_kind(join.types[column]) for join in views.values() for column in join.columns}
     lines = [f'"""Features of {model.name} as Feast knows them.', "", WRITTEN.format(model=model.name), '"""', ""]
-    lines += ["from datetime import timedelta", ""] if any(join.freshness for join in views.values()) else []
     if views:
+        lines += ["from datetime import timedelta", ""]
         lines += [f"from feast import {'Entity, ' * bool(kinds)}FeatureService, FeatureView, Field, FileSource"]
         lines += ["from feast.data_format import DeltaFormat", f"from feast.types import {', '.join(sorted(used))}"]
         lines += ["from feast.value_type import ValueType"] * bool(kinds) + [""]
@@ -175,7 +178,8 @@ def _kind(kind: pl.DataType) -> str:
 
 
 def _ttl(join: Join) -> str:
-    return "None" if join.freshness is None else repr(join.freshness).removeprefix("datetime.")
+    """Without a limit it is zero in Feast."""
+    return repr(join.freshness or timedelta(0)).removeprefix("datetime.")
 
 
 def _schema(join: Join) -> str:
