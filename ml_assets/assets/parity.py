@@ -5,8 +5,9 @@ and the rows right after it are asked as a caller asks them. A release that give
 """
 
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from ml_assets.serving.scorer import Scorer
 
 CHECK = "parity"
 CUT_OFFS, MOST_ROWS = 3, 200
-SPREAD = timedelta(days=7)  # between two cut-offs, where there are days enough
+APART = 7  # days between two cut-offs, where there are days enough
+
+
+Fill = Callable[[Model, Lake, Mapping[str, Holding], str], OnlineStore]
 
 
 @dataclass
@@ -75,22 +79,34 @@ def parity_result(model: Model, parity: Parity) -> dg.AssetCheckResult:
     )
 
 
-def replay(model: Model, lake: Lake, latest: Latest, release: Path, pipeline: Any) -> Parity:
+def filled(model: Model, lake: Lake, holdings: Mapping[str, Holding], folder: str) -> OnlineStore:
+    """A temporary online store that holds this."""
+    from ml_assets.feature_store.repository import apply, write_repository
+
+    repository = Path(folder) / model.name
+    write_repository(repository, model, lake, sqlite_path(folder, model.name))
+    online = open_online(folder, model.name)
+    bring_up_to_date(apply(repository), online, holdings, {})
+    return online
+
+
+def replay(model: Model, lake: Lake, latest: Latest, release: Path, pipeline: Any, fill: Fill = filled) -> Parity:
     """Ask a release for rows of the past and compare with what training saw.
 
     Args:
         pipeline: the fitted Pipeline of the approved version, from the registry.
+        fill: makes the temporary online stores.
     """
     parity = Parity()
     for day in cut_off_days(latest):
         cleaned = lake.read(model.name, "cleaned_data", [day])
         with tempfile.TemporaryDirectory() as folder:
-            rows, as_of, online = _right_after(model, lake, latest, cleaned, folder)
+            rows, as_of, online = _right_after(model, lake, latest, cleaned, folder, fill)
             rows = rows.sort(*([model.contract.event_time] if model.contract.event_time else []), *model.contract.key)
             rows = rows.head(MOST_ROWS)
             scorer = Scorer.load(release, online)
             offline = _offline(model, lake, day, rows)
-            found = differences(scorer, as_request(rows, scorer.manifest), pipeline, offline)
+            found = differences(scorer, as_request(rows, scorer.manifest), pipeline, offline, model.inputs)
         parity.rows[as_of] = rows.height
         keys = rows.select(model.contract.key).rows()
         parity.found += [(as_of, ", ".join(map(str, keys[each.row])), each) for each in found]
@@ -98,21 +114,16 @@ def replay(model: Model, lake: Lake, latest: Latest, release: Path, pipeline: An
 
 
 def cut_off_days(latest: Latest) -> list[str]:
-    """The newest partition that has features, and others a week apart before it."""
+    """The newest partition that has features, and two before it, a week apart where there are days enough."""
     there = [each for each, record in latest.of("features").items() if record.rows]
     if not there or WHOLE in there:
         return there
-    chosen = [there[-1]]
-    while len(chosen) < CUT_OFFS and chosen[-1] != there[0]:
-        wanted = str(date.fromisoformat(chosen[-1]) - SPREAD)
-        earlier = [each for each in there if each <= wanted]
-        nearest = earlier[-1] if earlier else there[max(0, there.index(chosen[-1]) // 2)]
-        chosen.append(nearest if nearest != chosen[-1] else there[0])
-    return chosen
+    apart = max(1, min(APART, (len(there) - 1) // (CUT_OFFS - 1)))
+    return there[::-apart][:CUT_OFFS]
 
 
 def _right_after(
-    model: Model, lake: Lake, latest: Latest, cleaned: pl.DataFrame, folder: str
+    model: Model, lake: Lake, latest: Latest, cleaned: pl.DataFrame, folder: str, fill: Fill
 ) -> tuple[pl.DataFrame, str, OnlineStore | None]:
     """The latest cut-off before the middle row of a day; its rows until the next value becomes available; and the
     online store as of the cut-off.
@@ -125,7 +136,7 @@ def _right_after(
         return (
             cleaned,
             now.isoformat(timespec="seconds"),
-            _filled(model, lake, holdings_of(model, lake, latest, now), folder),
+            fill(model, lake, holdings_of(model, lake, latest, now), folder),
         )
     at = cleaned.select(moment(pl.col(time)).dt.replace_time_zone("UTC")).to_series()
     middle: datetime = at.sort()[at.len() // 2]
@@ -133,19 +144,8 @@ def _right_after(
     cut_off = max((each.newest for each in holdings.values() if each.newest), default=middle)
     until = min((each.next for each in holdings.values() if each.next), default=None)
     right_after = (at >= cut_off) & ((at < until) if until else pl.lit(True))
-    online = _filled(model, lake, holdings_of(model, lake, latest, cut_off), folder)
+    online = fill(model, lake, holdings_of(model, lake, latest, cut_off), folder)
     return cleaned.filter(right_after), cut_off.isoformat(), online
-
-
-def _filled(model: Model, lake: Lake, holdings: dict[str, Holding], folder: str) -> OnlineStore:
-    """A temporary online store that holds this."""
-    from ml_assets.feature_store.repository import apply, write_repository
-
-    repository = Path(folder) / model.name
-    write_repository(repository, model, lake, sqlite_path(folder, model.name))
-    online = open_online(folder, model.name)
-    bring_up_to_date(apply(repository), online, holdings, {})
-    return online
 
 
 def _offline(model: Model, lake: Lake, day: str, rows: pl.DataFrame) -> pl.DataFrame:

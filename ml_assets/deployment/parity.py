@@ -1,6 +1,6 @@
 """Whether a release gives rows the features and scores that training gave them, and which feature differs if not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ class Difference:
 
     Attributes:
         feature: its name; `estimator` if all features agree and the scores do not.
-        what: `type`, `value` (of the feature itself), `prepared` (as the fitted Pipeline scales or encodes it) or
-            `score`.
+        what: `type of <column>` (a column that it reads), `value` (of the feature itself), `prepared` (as the fitted
+            Pipeline scales or encodes it) or `score`.
     """
 
     feature: str
@@ -34,7 +34,13 @@ class Difference:
         return f"feature {self.feature!r}: {self.what} is {self.served!r} when served and {self.offline!r} in training"
 
 
-def differences(scorer: Scorer, rows: list[dict[str, Any]], pipeline: Any, offline: pl.DataFrame) -> list[Difference]:
+def differences(
+    scorer: Scorer,
+    rows: list[dict[str, Any]],
+    pipeline: Any,
+    offline: pl.DataFrame,
+    inputs: Mapping[str, pl.DataType],
+) -> list[Difference]:
     """Everything in which a release differs from training, for some rows.
 
     Args:
@@ -42,14 +48,22 @@ def differences(scorer: Scorer, rows: list[dict[str, Any]], pipeline: Any, offli
         rows: the rows as a caller sends them.
         pipeline: the fitted Pipeline of the approved version.
         offline: its features of the same rows, in the same order, as they lie in the lake.
+        inputs: type of each column that features may read.
     """
     frame, _ = scorer.read(rows)
     served = scorer.features.compute(frame)
-    found = list(_features(served, offline))
+    found = [*_inputs(scorer, frame, inputs), *_features(served, offline)]
     if found:
         return found
     found = list(_prepared(scorer.pipeline, pipeline, served, offline))
     return found or list(_scores(scorer, rows, pipeline, offline))
+
+
+def _inputs(scorer: Scorer, frame: pl.DataFrame, inputs: Mapping[str, pl.DataType]) -> Iterator[Difference]:
+    for feature, columns in scorer.features.lineage.items():
+        for name in columns:
+            if frame.schema[name] != inputs[name]:
+                yield Difference(feature, f"type of {name}", 0, str(inputs[name]), str(frame.schema[name]))
 
 
 def _features(served: pl.DataFrame, offline: pl.DataFrame) -> Iterator[Difference]:

@@ -89,7 +89,7 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         )
         for name in contract.beforehand
     ]
-    views = [_view(name, join) for name, join in model.views.items()]
+    views = [view_of(name, join) for name, join in model.views.items()]
     return Manifest(
         format=FORMAT,
         model=model.name,
@@ -107,7 +107,8 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
     )
 
 
-def _view(name: str, join: Join) -> View:
+def view_of(name: str, join: Join) -> View:
+    """How a release says what is looked up."""
     columns = {
         own: describe(beside, join.types[own], nullable=True, needed=True) for own, beside in join.columns.items()
     }

@@ -16,7 +16,7 @@ import polars as pl
 from ml_assets.digests import digest_of_frame
 from ml_assets.feature_store.types import stored_type
 from ml_assets.ml.joins import AVAILABLE_AT, Join
-from ml_assets.serving.online import OnlineStore, entity_key
+from ml_assets.serving.online import NO_ENTITY, OnlineStore, entity_key
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -122,6 +122,11 @@ def _bring(store: "FeatureStore", online: OnlineStore, name: str, holding: Holdi
 def _write(store: "FeatureStore", name: str, rows: pl.DataFrame) -> None:
     """Write rows through Feast, over whatever is there of their entities."""
     view = store.get_feature_view(name)
+    created = view.batch_source.created_timestamp_column
+    if created:  # which of two rows of a second is the later one: decided before
+        rows = rows.with_columns(pl.col(AVAILABLE_AT).alias(created))
+    if not any(key in rows.columns for key in view.join_keys):
+        rows = rows.with_columns(pl.lit(NO_ENTITY[1]).alias(NO_ENTITY[0]))
     # Not `write_to_online_store`: without a warning it leaves out rows if all their values are null.
     store._get_provider().ingest_df(view, rows.to_pandas(use_pyarrow_extension_array=True))
 

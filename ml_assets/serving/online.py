@@ -21,7 +21,7 @@ from ml_assets.errors import OnlineStoreError
 
 Value = int | float | str | bool | None
 SECONDS = 2.0  # to wait for a store that does not answer
-_NO_ENTITY = ("__dummy_id", "")  # Feast's key of a view without entities
+NO_ENTITY = ("__dummy_id", "")  # Feast's key of a view without entities
 _AT_ONCE = 500  # keys in one question to SQLite, which takes 32,766 at most
 
 
@@ -86,7 +86,7 @@ def sqlite_path(folder: str, model: str) -> Path:
 
 def entity_key(entity: Iterable[tuple[str, str | int]]) -> bytes:
     """Feast's serialised key, version 3: number of columns, their sorted names, their values."""
-    columns = sorted(entity) or [_NO_ENTITY]
+    columns = sorted(entity) or [NO_ENTITY]
     parts = [struct.pack("<I", len(columns))]
     parts.extend(struct.pack("<II", _STRING, len(name.encode())) + name.encode() for name, _ in columns)
     for _, value in columns:
@@ -289,7 +289,7 @@ class RedisStore:
 
 def _prefix(names: Iterable[str]) -> bytes:
     """What the keys of all entities with these columns begin with."""
-    columns = sorted(names) or [_NO_ENTITY[0]]
+    columns = sorted(names) or [NO_ENTITY[0]]
     parts = [struct.pack("<II", _STRING, len(name.encode())) + name.encode() for name in columns]
     return struct.pack("<I", len(columns)) + b"".join(parts)
 
