@@ -139,7 +139,7 @@ def rows_of(columns: dict[str, st.SearchStrategy[Any]], *key: str) -> st.SearchS
     """Rows that differ in their key, sorted by it."""
     return st.lists(
         st.fixed_dictionaries(columns), max_size=8, unique_by=lambda row: tuple(row[each] for each in key)
-    ).map(lambda rows: sorted(rows, key=lambda row: str([row[each] for each in key])))
+    ).map(lambda rows: sorted(rows, key=lambda row: [str(row[each]) for each in key]))
 
 
 time = {AVAILABLE_AT: available}
