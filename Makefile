@@ -22,10 +22,11 @@ test: install-dev
 drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
-bench: install
+bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
 	$(BIN)/python -W ignore -m benchmarks.ingest
 	$(BIN)/python -W ignore -m benchmarks.arrival
+	$(BIN)/python -W ignore -m benchmarks.features
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -6,6 +6,11 @@ Joins: 100,000 rows get the latest values of a group with 1,000,000 rows and ten
 Polars' as-of join (ours), by Feast's DuckDB store on the same Delta table and by Feast's default store (dask) on the
 same rows as Parquet. The ways take turns and seconds are medians: what else the machine does changes the seconds more
 than the ratios. Fails if ours and DuckDB's differ, or if ours is not three times as fast as Feast's default store.
+
+Online: one order's values of three groups, from SQLite and from Redis, by the endpoint's look-up and by Feast's
+`get_online_features`; and the whole prediction over HTTP, at one connection, of the demo's model.
+
+New day: a group's day on top of a year, beside making the whole year anew; CPU seconds of the group's step.
 """
 
 import argparse
@@ -16,12 +21,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import yaml
 from polars.testing import assert_frame_equal
 
 from ml_assets.feature_store.repository import OFFLINE_STORE
@@ -38,6 +44,7 @@ JOIN = Join(
     freshness=timedelta(days=3),
 )
 LEAST_RATIO = 3.0
+ORDERS = 2_000  # a day, of the year of the group
 
 
 @dataclass(frozen=True)
@@ -151,6 +158,129 @@ def joins(folder: Path, rounds: int) -> bool:
     return timed["Feast, default store"].seconds >= LEAST_RATIO * timed["ours"].seconds
 
 
+def online(rounds: int) -> None:
+    """Print what one row's values of three groups take, and the whole prediction with them."""
+    from ml_assets_tests.redis_server import redis_program, redis_server
+
+    with tempfile.TemporaryDirectory() as folder:
+        _look_ups("SQLite", Path(folder), "", rounds)
+    program = redis_program()
+    assert program is not None, "no Redis server: make install-dev"
+    with tempfile.TemporaryDirectory() as folder, redis_server(program, Path(folder)) as url:
+        _look_ups("Redis", Path(folder), url, rounds)
+
+
+def _look_ups(store: str, root: Path, url: str, rounds: int) -> None:
+    import requests
+
+    from ml_assets.deployment.release import as_request
+    from ml_assets.lake import WHOLE
+    from ml_assets.serving.bundle import read_manifest
+    from ml_assets.serving.frames import frame_of
+    from ml_assets.serving.look_up import look_up
+    from ml_assets.serving.online import open_online
+    from ml_assets_tests.project import SMALL_MODEL, Project
+
+    project = Project.create(root)
+    project.variables |= {"ML_ASSETS_ONLINE_STORE": url} if url else {}
+    history = {"windows": ["7d"], "aggregates": {"minutes_late": ["mean", "std"], "late": ["share", "count"]}}
+    entities = ("restaurant_id", "courier_id", "zone")
+    groups = [{"name": f"of_{each}", "entity": each, **history} for each in entities]
+    project.add_demo_model(**(SMALL_MODEL | {"groups": groups, "estimator": {}}))
+    project.land(10)
+    project.materialize()
+    served = project.latest().get("endpoint", WHOLE)
+    assert served is not None
+    manifest = read_manifest(project.settings.releases / "late_deliveries" / served.details["release"])
+    cleaned = project.lake.read("late_deliveries", "cleaned_data", ["2025-01-10"]).drop_nulls().head(50)
+    late = cleaned.with_columns(pl.col("ordered_at") + timedelta(days=1))  # the first day of which nothing landed
+    rows = as_request(late, manifest)
+    frames = [frame_of([row], manifest.inputs, manifest.null_values) for row in rows]
+    reader = open_online(project.settings.online_place, "late_deliveries")
+
+    def ours(number: int) -> None:
+        found = look_up(reader, manifest.views, frames[number % len(frames)], manifest.event_time)
+        assert found.missing == [{}]
+
+    print(f"online, {store}: three groups of four values of one row, milliseconds")
+    _tell("look-up", ours, rounds * 400)
+    with project.active():
+        from ml_assets.resources import FeatureStoreResource
+
+        resource = FeatureStoreResource(root=str(project.settings.feast), place=project.settings.online_place)
+        feast = resource.apply(project.model(), project.lake)
+    service = feast.get_feature_service("late_deliveries")
+    asked = [{name: row[name] for name in entities} for row in rows]
+    _tell("Feast", lambda number: feast.get_online_features(service, [asked[number % len(asked)]]), rounds * 100)
+    session, address = requests.Session(), served.details["address"]
+    bodies = [{"rows": [row]} for row in rows]
+
+    def predict(number: int) -> None:
+        answer = session.post(address, json=bodies[number % len(bodies)], timeout=10).json()
+        assert "missing" not in answer["predictions"][0]
+
+    _tell("prediction", predict, rounds * 100)
+    project.target.stop()
+
+
+def _tell(name: str, once: Callable[[int], Any], times: int) -> None:
+    for number in range(20):
+        once(number)
+    taken = []
+    for number in range(times):
+        started = time.perf_counter()
+        once(number)
+        taken.append((time.perf_counter() - started) * 1e3)
+    taken.sort()
+    print(f"  {name:10}  p50 {taken[len(taken) // 2]:6.2f}  p99 {taken[len(taken) * 99 // 100]:6.2f}")
+
+
+def new_day(rounds: int) -> None:
+    """Print what a group's new day costs beside its whole year."""
+    from ml_assets.ml.groups import DAY, KNOWN, Group, Known, aggregate
+    from ml_assets.spec import GroupSpec
+    from ml_assets_tests.project import DEMO
+
+    spec = GroupSpec(name="history", entity="restaurant_id", aggregates={"distance_km": ["mean", "std", "count"]})
+    group = Group(spec, _contract(DEMO))
+    random = np.random.default_rng(9)
+    days = [date(2025, 1, 1) + timedelta(days=number) for number in range(365)]
+    size = len(days) * ORDERS
+    rows = pl.DataFrame(
+        {
+            "restaurant_id": random.integers(0, 500, size).astype(str),
+            "order_id": np.arange(size).astype(str),
+            "distance_km": random.gamma(3.0, 1.0, size),
+            DAY: pl.Series([each for each in days for _ in range(ORDERS)], dtype=pl.Date),
+        }
+    ).with_columns(pl.lit(None, pl.Datetime).alias(KNOWN))
+
+    def of(some: list[date]) -> pl.DataFrame:
+        needed = sorted({each for day in some for each in group.needs(day)})
+        known = Known(["distance_km"], ["order_id"], rows.filter(pl.col(DAY).is_in(needed)), revised=False)
+        return aggregate(group, [known], some, "UTC")
+
+    def cpu(some: list[date]) -> tuple[float, pl.DataFrame]:
+        started = time.process_time()
+        made = of(some)
+        return time.process_time() - started, made
+
+    one = statistics.median(cpu(days[-1:])[0] for _ in range(rounds))
+    seconds, whole = cpu(days)
+    last = whole.filter(pl.col(DAY) == days[-1])
+    assert_frame_equal(cpu(days[-1:])[1], last, check_exact=True)
+    print(f"new day: a group of {size:,} rows in {len(days)} days, windows of 7 and 28 days, CPU seconds")
+    print(f"  the year {seconds:.2f}, its last day alone {one:.3f}: {seconds / one:.0f} times; equal, bit by bit")
+
+
+def _contract(folder: Path) -> Any:
+    from ml_assets.loading import load_model
+    from ml_assets.spec import ModelSpec
+
+    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
+    return load_model(ModelSpec.model_validate(attributes, strict=False), folder).contract
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -158,5 +288,7 @@ if __name__ == "__main__":
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as home:
         fast_enough = joins(Path(home), options.rounds)
+    new_day(options.rounds)
+    online(options.rounds)
     if not fast_enough:
         sys.exit(f"ours is not {LEAST_RATIO:.0f} times as fast as Feast's default store")

@@ -75,6 +75,7 @@ def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Cont
         if theirs not in contract.types or theirs == time:
             others = ", ".join(name for name in contract.types if name != time)
             raise ModelDefinitionError(f"{spec.name}: {key}: `by` names {theirs!r}; {place} has {others}")
+        _refuse_odd_key(f"{spec.name}: {key}: `by` names", own, rows.types[own])
         if rows.types[own] != contract.types[theirs]:
             raise ModelDefinitionError(
                 f"{spec.name}: {key}: {own!r} is a {rows.types[own]} and {theirs!r} a {contract.types[theirs]}; give "
@@ -107,6 +108,7 @@ def _load_group(spec: ModelSpec, declared: GroupSpec, contract: Contract, lookup
                 f"{place}: entity {name!r} is not known when a prediction is asked for; there are "
                 f"{', '.join(contract.beforehand)}"
             )
+        _refuse_odd_key(f"{place}: entity", name, contract.types[name])
     for name, aggregates in declared.aggregates.items():
         if name not in contract.types or name == contract.known_at:
             raise ModelDefinitionError(
@@ -128,6 +130,14 @@ def _load_group(spec: ModelSpec, declared: GroupSpec, contract: Contract, lookup
     if taken := [name for name in group.types if name in others]:
         raise ModelDefinitionError(f"{place}: column {taken[0]!r} exists already; give the group another name")
     return group
+
+
+def _refuse_odd_key(place: str, name: str, kind: pl.DataType) -> None:
+    """Feast finds entities by texts and whole numbers."""
+    if kind.is_float() or kind == pl.Boolean:
+        raise ModelDefinitionError(
+            f"{place} {name!r}, a {kind}; an entity is found by a text, a whole number, a time or a date"
+        )
 
 
 def _not_read_yet(expressions: Sequence[Any], groups: Mapping[str, Group]) -> list[pl.Expr]:

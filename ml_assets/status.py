@@ -54,6 +54,11 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             tell(f"  verdict {verdict}")
         serves = about["serves"]
         tell(f"  serves  version {serves['version']} since {serves['since']}" if serves else "  serves  nothing")
+        for view, counts in (serves or {}).get("looked_up", {}).items():
+            asked = sum(counts.values())
+            missing = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()) if how != "found")
+            told = f"{counts.get('found', 0):,} of {asked:,} rows found" + (f"; {missing}" if missing else "")
+            tell(f"  looks up {view}: {told if asked else 'not asked yet'}")
         if about["refused_release"]:
             tell(f"  refused {about['refused_release']['reason']}")
     if not status["models"]:

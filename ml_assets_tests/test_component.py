@@ -72,7 +72,8 @@ def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(p
     graph = definitions.resolve_asset_graph()
     names = {key.path[-1] for key in graph.get_all_asset_keys()}
     assert names == {
-        *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint")
+        *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
+        *("restaurant_history", "courier_history", "online_features"),
     }
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -147,4 +148,4 @@ def test_python_users_make_the_same_component_from_a_spec(project: Project) -> N
         component = TabularModel.from_spec(ModelSpec.model_validate(spec.model_dump(by_alias=True)), folder)
         built = component.build_defs(dg.ComponentTree.for_test().load_context)
         definitions = dg.Definitions.merge(built, resources_of(project.settings))
-    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 8
+    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 11

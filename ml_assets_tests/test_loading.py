@@ -133,6 +133,8 @@ GROUP = {"name": "past", "entity": "restaurant_id", "aggregates": {"minutes_late
     ("change", "message"),
     [
         ({"entity": "minutes_late"}, r"group past: entity 'minutes_late' is not known when a prediction is asked for"),
+        ({"entity": "new_customer"}, r"entity 'new_customer', a Boolean; an entity is found by a text, a whole number"),
+        ({"entity": ["zone", "distance_km"]}, r"entity 'distance_km', a Float64; an entity is found by a text"),
         ({"aggregates": {"lateness": ["mean"]}}, r"aggregates name 'lateness'; the contract has order_id"),
         ({"aggregates": {"zone": ["count"]}}, r"'zone' is a String, and aggregates are of numbers"),
         ({"aggregates": {"items": ["share"]}}, r"'items' is a Int64, and share is of a truth value"),

@@ -26,7 +26,7 @@ def load(make_project: Callable[..., Project]) -> Callable[..., Model]:
     project = make_project("model")
 
     def make(*, limit: int = 9, contract: tuple[str, str] = ("", ""), **changes: object) -> Model:
-        folder = project.add_demo_model(**({"clean": "features.clean", "outcomes": None} | changes))
+        folder = project.add_demo_model(**({"clean": "features.clean", "outcomes": None, "groups": []} | changes))
         (folder / "features.py").write_text(CLEAN.replace("{limit}", str(limit)))
         text = (folder / "contract.py").read_text()
         (folder / "contract.py").write_text(text.replace(*contract) if contract[0] else text)

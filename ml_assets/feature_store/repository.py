@@ -11,6 +11,7 @@ import os
 import re
 import runpy
 import tempfile
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
@@ -58,7 +59,8 @@ def apply(folder: Path) -> "FeatureStore":
     Views and entities that are no longer there go, with their values in the online store. Applied twice, nothing
     changes. Processes wait for each other.
     """
-    from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource
+    with warnings.catch_warnings():  # Feast's import shows every deprecation warning of every package from then on
+        from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource
 
     # Not by Feast's own way of reading it: that keeps one module `repo` in a process, whichever model's it is.
     objects = runpy.run_path(str(folder / "repo.py")).values()

@@ -57,13 +57,16 @@ class Lookup:
         )
 
     def available(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Its cleaned rows with `available_at`: the lag after their time, or always."""
+        """Cleaned rows with `available_at`: the lag after their time, or always. Of two in one second the later comes
+        last, and counts.
+        """
         if self.contract.event_time is None:
             since = pl.lit(datetime(1970, 1, 1, tzinfo=UTC), pl.Datetime("us", "UTC"))
         else:
             known = moment(pl.col(self.contract.event_time)) + parse_duration(self.spec.lag)
             whole = (known + timedelta(seconds=1, microseconds=-1)).dt.truncate("1s")  # an online store knows no less
             since = whole.dt.replace_time_zone("UTC")
+            rows = rows.sort(self.contract.event_time, maintain_order=True)
         return rows.with_columns(since.alias(AVAILABLE_AT))
 
     @cached_property

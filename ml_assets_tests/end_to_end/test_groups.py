@@ -4,15 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 import polars as pl
-import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ml_assets.assets.trained_model import training_inputs
-from ml_assets.errors import NotApprovedError
-from ml_assets.lake import PARTITION, WHOLE
+from ml_assets.lake import PARTITION
 from ml_assets.records import read_latest
-from ml_assets_tests.project import SMALL_MODEL, Project
 from ml_assets_tests.rides import DAYS, Place, Row, noon, place
 
 RIDES = [
@@ -106,20 +103,3 @@ def test_a_new_day_makes_only_itself_and_a_deleted_one_what_reached_it() -> None
         assert [each[PARTITION] for each in rides.tables()["history"]] == [
             each[PARTITION] for each in with_it if each[PARTITION] != "2025-01-04"
         ]
-
-
-def test_a_model_with_groups_is_trained_and_judged_and_not_served(project: Project) -> None:
-    """The endpoint server cannot look their values up; it would answer with other features."""
-    group = {"name": "past", "entity": "restaurant_id", "windows": ["3d"], "aggregates": {"minutes_late": ["mean"]}}
-    project.add_demo_model(**SMALL_MODEL, groups=[group])
-    project.land(8)
-    project.materialize()
-    latest = project.latest()
-    judged = latest.get("metrics", WHOLE)
-    assert judged is not None
-    assert judged.details["approved"]
-    assert "past_minutes_late_mean_3d" in project.model().features.names
-    assert latest.get("endpoint", WHOLE) is None
-    with pytest.raises(NotApprovedError, match="the groups past, whose values the endpoint server cannot look up"):
-        project.by_hand("endpoint")
-    assert not project.target.health()

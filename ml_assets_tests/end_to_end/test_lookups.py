@@ -146,21 +146,23 @@ def test_unmatched_rows_are_counted_by_day_and_in_all(made: Project) -> None:
     }
 
 
-def test_a_request_carries_the_columns_of_side_tables(made: Project) -> None:
+def test_a_request_carries_keys_and_the_columns_of_side_tables_are_looked_up(made: Project) -> None:
     served = made.latest().get("endpoint", WHOLE)
     assert served is not None
     row = {
         **{"ordered_at": "2025-02-01T18:40:00Z", "zone": "harbour", "vehicle": "bike", "weather": "snow"},
         **{"distance_km": 4.2, "items": 3, "order_value": 41.5, "preparation_minutes": 17.0},
-        **{"promised_minutes": 32.0, "new_customer": False, "forecast_wind": 12.0},
+        **{"promised_minutes": 32.0, "new_customer": False},
     }
     address = f"{served.details['address']}"
     answers = [
         requests.post(address, json={"rows": [row | more]}, timeout=10)
-        for more in ({"zones_hills": 3.0}, {}, {"zones_hills": "steep"})
+        for more in ({"ordered_at": "2025-01-06T18:40:00Z"}, {"zone": "north"}, {"zones_hills": 3.0})
     ]
     assert [each.status_code for each in answers] == [200, 200, 422]
-    assert "zones_hills" in answers[2].text
+    missing = [each.json()["predictions"][0]["missing"] for each in answers[:2]]
+    assert missing == [{"zones": "unknown"}, {"forecast": "stale"}], "of the harbour nothing is known"
+    assert "'zones_hills' is looked up in zones; do not send it, but zone" in answers[2].json()["error"]
 
 
 def test_a_corrected_day_of_a_side_table_refreshes_the_days_that_take_values_from_it(made: Project) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from ml_assets.errors import ReleaseError
 from ml_assets.feature_store.online import Holding, holding
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ml import skops_store
+from ml_assets.ml.features import Features
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.model import Model
-from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, sha256
-from ml_assets.serving.online import OnlineStore, open_online, sqlite_path
+from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, sha256
+from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets_tests.end_to_end.test_lookups import wind, zones
 from ml_assets_tests.project import SMALL_MODEL, Project
@@ -59,10 +60,10 @@ ORDER = {
 }
 
 
-def served_project(make_project: Callable[..., Project], name: str, **variables: str) -> Project:
+@pytest.fixture(scope="module")
+def made(make_project: Callable[..., Project]) -> Project:
     """Eight days of orders with two groups, a side table by time and one by key, up to the endpoint."""
-    project = make_project(name)
-    project.variables |= variables
+    project = make_project("online")
     side = "{{ landing }}/side"
     sources = {each: {"kind": "files", "uri": f"{side}/{each}"} for each in ("wind-*.parquet", "zones.csv")}
     lookups = [
@@ -70,7 +71,8 @@ def served_project(make_project: Callable[..., Project], name: str, **variables:
         | {"source": sources["wind-*.parquet"]},
         {"name": "zones", "contract": "contract.Zones", "by": {"zone": "zone"}, "source": sources["zones.csv"]},
     ]
-    folder = project.add_demo_model(**(SMALL_MODEL | {"groups": GROUPS}), lookups=lookups)
+    spec = SMALL_MODEL | {"groups": GROUPS, "lookups": lookups, "retrain": {"min_new_rows": 1_000_000}}
+    folder = project.add_demo_model(**spec)
     for file, more in (("contract.py", CONTRACT), ("features.py", FEATURES)):
         (folder / file).write_text((folder / file).read_text() + more)
     project.land(8)
@@ -80,11 +82,6 @@ def served_project(make_project: Callable[..., Project], name: str, **variables:
     zones(project)
     project.materialize()
     return project
-
-
-@pytest.fixture(scope="module")
-def made(make_project: Callable[..., Project]) -> Project:
-    return served_project(make_project, "online")
 
 
 def ask(project: Project, *rows: dict[str, Any]) -> requests.Response:
@@ -180,25 +177,6 @@ def test_a_lost_online_store_is_noticed_and_filled_from_the_lake(made: Project) 
     assert ask(made, ORDER, ORDER | {"restaurant_id": "r017"}).json()["predictions"] == answers
 
 
-def test_a_new_day_refreshes_the_store_in_the_run_that_makes_it(made: Project) -> None:
-    day = made.settings.models  # the model is left alone: only data arrives
-    assert day.is_dir()
-    before = made.latest().get("online_features", WHOLE)
-    runs = len(made.materialize())
-    assert runs == 0
-    made.land(1, first=(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=8)).date())
-    online = open_online(made.settings.online_place, NAME)
-    [stretch] = due_data(made.model(), made.lake, online).stretches()
-    assert stretch.partitions == ["2025-01-09"]
-    assert {"raw_data", "restaurant_history", "features", "online_features"} <= set(stretch.assets)
-    made.materialize()
-    after = made.latest().get("online_features", WHOLE)
-    assert before is not None
-    assert after is not None
-    assert after.content != before.content
-    assert due_data(made.model(), made.lake, online).needs == {}
-
-
 # What can go wrong between training and serving, and which feature must be named.
 
 
@@ -214,15 +192,9 @@ def tampered(project: Project, folder: Path, change: Callable[[dict[str, Any], A
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
     golden = json.loads((folder / GOLDEN).read_bytes())
-    empty = golden | {"rows": golden["rows"][:1], "looked_up": golden["looked_up"][:1], "answers": []}
-    (folder / GOLDEN).write_text(json.dumps(empty))
     write()
-    scorer = Scorer.__new__(Scorer)
-    from ml_assets.ml.features import Features
-    from ml_assets.serving.bundle import read_manifest
-
     read = read_manifest(folder)
-    scorer.__init__(read, Features.from_json(read.features), skops_store.load(folder / PIPELINE), None)  # type: ignore[misc]
+    scorer = Scorer(read, Features.from_json(read.features), skops_store.load(folder / PIPELINE), None)
     golden["answers"] = scorer.predict(golden["rows"], golden["looked_up"])
     (folder / GOLDEN).write_bytes(msgspec.json.encode(golden))
     write()
@@ -330,24 +302,41 @@ def test_a_release_without_parity_is_refused_and_what_served_serves_on(made: Pro
     assert after["models"][NAME]["release"] == release.name
 
 
-@pytest.fixture
-def on_redis(make_project: Callable[..., Project], redis_url: str) -> Iterator[Project]:
-    project = served_project(make_project, "on-redis", ML_ASSETS_ONLINE_STORE=redis_url)
-    yield project
-    project.target.stop()
-
-
-def test_the_same_with_redis(on_redis: Project, made: Project, redis_url: str) -> None:
+def test_the_same_with_redis(made: Project, redis_url: str) -> None:
     import redis
 
-    assert not sqlite_path(str(on_redis.settings.feast), NAME).exists()
-    answers = ask(on_redis, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"]
-    assert "missing" not in answers[0]
-    assert answers[1]["missing"] == {"restaurant_history": "unknown"}
+    before = ask(made, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"]
+    made.target.stop()
+    moved = Project(made.root, made.variables | {"ML_ASSETS_ONLINE_STORE": redis_url})
+    [stretch] = due_data(moved.model(), moved.lake, open_online(redis_url, NAME)).stretches()
+    assert stretch.assets == ["online_features"]
+    for each in made.settings.feast.glob(f"{NAME}/online.db*"):
+        each.unlink()
+    moved.materialize()
+    moved.target.start()
+    moved.target.wait_for(str(moved.target.url()), NAME, release_of(moved).name)
+    assert ask(moved, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"] == before
     redis.Redis.from_url(redis_url).flushdb()
-    assert "missing" in ask(on_redis, ORDER).json()["predictions"][0]
-    on_redis.materialize()
-    assert ask(on_redis, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"] == answers
-    for each in on_redis.root.rglob("*"):
+    assert set(ask(moved, ORDER).json()["predictions"][0]["missing"]) == set(moved.model().views)
+    moved.materialize()
+    assert ask(moved, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"] == before
+    assert not list(made.settings.feast.glob(f"{NAME}/online.db*"))
+    for each in made.root.rglob("*"):
         if each.is_file() and each.name != "feature_store.yaml":
             assert b"sesame" not in each.read_bytes(), f"{each} holds the password"
+
+
+def test_a_new_day_refreshes_the_store_in_the_run_that_makes_it(made: Project) -> None:
+    before = made.latest().get("online_features", WHOLE)
+    assert made.materialize() == []
+    made.land(1, first=(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=8)).date())
+    online = open_online(made.settings.online_place, NAME)
+    [stretch] = due_data(made.model(), made.lake, online).stretches()
+    assert stretch.partitions == ["2025-01-09"]
+    assert {"raw_data", "restaurant_history", "features", "online_features"} <= set(stretch.assets)
+    made.materialize()
+    after = made.latest().get("online_features", WHOLE)
+    assert before is not None
+    assert after is not None
+    assert after.content != before.content
+    assert due_data(made.model(), made.lake, online).needs == {}

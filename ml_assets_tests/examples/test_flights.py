@@ -56,7 +56,7 @@ def test_it_is_trained_to_august_and_judged_from_october_and_reaches_its_referen
     assert counts["trained_on"] == (months <= 8).sum()
     assert counts["validation"] == (months == 9).sum()
     assert counts["test"] == (months >= 10).sum()
-    assert judged.details["values"]["roc_auc"] >= 0.67
+    assert judged.details["values"]["roc_auc"] >= 0.695
 
 
 def test_no_feature_is_known_only_after_departure(flights: Project) -> None:
