@@ -302,30 +302,6 @@ def test_a_release_without_parity_is_refused_and_what_served_serves_on(made: Pro
     assert after["models"][NAME]["release"] == release.name
 
 
-def test_the_same_with_redis(made: Project, redis_url: str) -> None:
-    import redis
-
-    before = ask(made, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"]
-    made.target.stop()
-    moved = Project(made.root, made.variables | {"ML_ASSETS_ONLINE_STORE": redis_url})
-    [stretch] = due_data(moved.model(), moved.lake, open_online(redis_url, NAME)).stretches()
-    assert stretch.assets == ["online_features"]
-    for each in made.settings.feast.glob(f"{NAME}/online.db*"):
-        each.unlink()
-    moved.materialize()
-    moved.target.start()
-    moved.target.wait_for(str(moved.target.url()), NAME, release_of(moved).name)
-    assert ask(moved, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"] == before
-    redis.Redis.from_url(redis_url).flushdb()
-    assert set(ask(moved, ORDER).json()["predictions"][0]["missing"]) == set(moved.model().views)
-    moved.materialize()
-    assert ask(moved, ORDER, ORDER | {"restaurant_id": "r999"}).json()["predictions"] == before
-    assert not list(made.settings.feast.glob(f"{NAME}/online.db*"))
-    for each in made.root.rglob("*"):
-        if each.is_file() and each.name != "feature_store.yaml":
-            assert b"sesame" not in each.read_bytes(), f"{each} holds the password"
-
-
 def test_a_new_day_refreshes_the_store_in_the_run_that_makes_it(made: Project) -> None:
     before = made.latest().get("online_features", WHOLE)
     assert made.materialize() == []
@@ -340,3 +316,32 @@ def test_a_new_day_refreshes_the_store_in_the_run_that_makes_it(made: Project) -
     assert after is not None
     assert after.content != before.content
     assert due_data(made.model(), made.lake, online).needs == {}
+
+
+def test_the_same_with_redis(made: Project, redis_url: str) -> None:
+    import redis
+
+    order = ORDER | {"ordered_at": "2025-01-10T12:40:00Z"}
+    before = ask(made, order, order | {"restaurant_id": "r999"}).json()["predictions"]
+    assert [each["missing"] for each in before] == [
+        {"forecast": "stale"},
+        {"forecast": "stale", "restaurant_history": "unknown"},
+    ]
+    made.target.stop()
+    moved = Project(made.root, made.variables | {"ML_ASSETS_ONLINE_STORE": redis_url})
+    [stretch] = due_data(moved.model(), moved.lake, open_online(redis_url, NAME)).stretches()
+    assert stretch.assets == ["online_features"]
+    for each in made.settings.feast.glob(f"{NAME}/online.db*"):
+        each.unlink()
+    moved.materialize()
+    moved.target.start()
+    moved.target.wait_for(str(moved.target.url()), NAME, release_of(moved).name)
+    assert ask(moved, order, order | {"restaurant_id": "r999"}).json()["predictions"] == before
+    redis.Redis.from_url(redis_url).flushdb()
+    assert set(ask(moved, order).json()["predictions"][0]["missing"]) == set(moved.model().views)
+    moved.materialize()
+    assert ask(moved, order, order | {"restaurant_id": "r999"}).json()["predictions"] == before
+    assert not list(made.settings.feast.glob(f"{NAME}/online.db*"))
+    for each in made.root.rglob("*"):
+        if each.is_file() and each.name != "feature_store.yaml":
+            assert b"sesame" not in each.read_bytes(), f"{each} holds the password"
