@@ -20,9 +20,9 @@ PARTITION = "_partition"
 WHOLE = "all"  # the only partition of a table that is not partitioned by day
 
 # Without these a checkpoint deletes log entries after 30 days, and table versions that a model names become unreadable.
-# And without a checkpoint every few versions opening a table takes longer with each of them. Rows are looked for by their
-# partition alone: limits of every other column of every file would make the log long, which is read whenever a table is
-# opened and gone through at each commit.
+# And without a checkpoint every few versions opening a table takes longer with each of them.
+# Rows are looked for by their partition alone: least and greatest value of each column in each file would only make the
+# log long, which is read when a table is opened and gone through at each commit.
 _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",

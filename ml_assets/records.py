@@ -10,12 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from ml_assets.appended import Appended
+from ml_assets.digests import digest_of
 from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
 from ml_assets.lake import Lake
 from ml_assets.waits import MOST_ATTEMPTS, wait_after
@@ -66,11 +68,16 @@ class Basis:
 
     Attributes:
         inputs: digest of everything that its value depends on.
-        terms: digest of everything that decides whether it is refused: the inputs, contract and limits.
+        limits: what else decides whether it is refused, JSON-like.
     """
 
     inputs: str
-    terms: str
+    limits: Any = None
+
+    @cached_property
+    def terms(self) -> str:
+        """Digest of everything that decides whether it is refused; most partitions are never asked for it."""
+        return digest_of([self.inputs, self.limits])
 
 
 class State(Enum):

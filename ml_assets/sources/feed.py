@@ -97,6 +97,11 @@ class Feed:
         spec = self.source.spec
         return Reading(tuple(spec.null_values), spec.csv_options.decimal)
 
+    @cached_property
+    def limits(self) -> dict[str, Any]:
+        """What its partitions must keep, JSON-like."""
+        return self.source.spec.limits.model_dump()
+
     @property
     def key(self) -> str:
         """Of this feed's rows in the `surveys` table; what was found by another reading does not count."""
