@@ -14,13 +14,15 @@ import polars as pl
 
 def digest_of(value: Any) -> str:
     """SHA-256 (hex) of a JSON-like value in canonical form: sorted keys, no spaces, dates as text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
     """Sets in one order, which differs from process to process; anything else as text."""
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain, ensure_ascii=False)
 
 
 def digest_of_frame(frame: pl.DataFrame) -> str:

@@ -5,8 +5,9 @@ Every table has the text column `_partition`: a day such as `2025-01-31`, or `al
 
 import contextlib
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,13 @@ WHOLE = "all"  # the only partition of a table that is not partitioned by day
 
 # Without these a checkpoint deletes log entries after 30 days, and table versions that a model names become unreadable.
 # And without a checkpoint every few versions opening a table takes longer with each of them.
+# Rows are looked for by their partition alone: least and greatest value of each column in each file would only make the
+# log long, which is read when a table is opened and gone through at each commit.
 _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.checkpointInterval": "10",
+    "delta.dataSkippingNumIndexedCols": "0",
 }
 _MOST_FILES = 50  # of a table that grows by rows at its end; then they become one file
 
@@ -66,15 +70,42 @@ def _cast(frame: pl.DataFrame, kinds: Mapping[str, pl.DataType], *, strict: bool
     )
 
 
+class _Opened:
+    """A table that this process has opened, perhaps long ago: opening it takes longer with each file that it has."""
+
+    def __init__(self, path: Path) -> None:
+        self._log = path / "_delta_log"
+        self._table: deltalake.DeltaTable | None = None
+        self._seen: tuple[int, tuple[int, ...] | None] = -1, None  # a version, and the file of its commit
+
+    def now(self) -> "deltalake.DeltaTable":
+        """The table as it is now. Another one may lie in its place, or an older state of it that was put back."""
+        import deltalake
+
+        version, commit = self._seen
+        if self._table is None or commit is None or self._commit(version) != commit:
+            self._table = deltalake.DeltaTable(self._log.parent)
+        elif self._commit(self._table.version() + 1) is not None:
+            self._table.update_incremental()
+        self._seen = self._table.version(), self._commit(self._table.version())
+        return self._table
+
+    def _commit(self, version: int) -> tuple[int, ...] | None:
+        try:
+            found = (self._log / f"{version:020}.json").stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+_opened = functools.lru_cache(maxsize=256)(_Opened)
+
+
 @dataclass(frozen=True)
 class Lake:
-    """The folder `root`, with one folder per model and in it one Delta table per asset.
-
-    A table is opened once and brought up to date whenever it is used again, so a lake is for one step or tick.
-    """
+    """The folder `root`, with one folder per model and in it one Delta table per asset."""
 
     root: Path
-    _opened: dict[tuple[Path, int], "deltalake.DeltaTable"] = field(default_factory=dict, repr=False, compare=False)
 
     def path(self, model: str, table: str) -> Path:
         return self.root / model / table
@@ -95,15 +126,7 @@ class Lake:
 
     def _open(self, model: str, table: str) -> "deltalake.DeltaTable":
         """An existing table as it is now."""
-        import deltalake
-
-        path = self.path(model, table)
-        place = path, (path / "_delta_log").stat().st_ino  # another folder of the same name is another table
-        if place in self._opened:
-            self._opened[place].update_incremental()
-        else:
-            self._opened[place] = deltalake.DeltaTable(path)
-        return self._opened[place]
+        return _opened(self.path(model, table)).now()
 
     def replace(
         self, model: str, table: str, frame: pl.DataFrame, partitions: Sequence[str], *, exact: bool = True
@@ -189,8 +212,8 @@ class Lake:
             path.mkdir(parents=True, exist_ok=True)
             deltalake.write_deltalake(path, frame, mode="append", configuration=_CONFIGURATION)
             return
+        deltalake.write_deltalake(self._open(model, table), frame, mode="append", schema_mode="merge")
         there = self._open(model, table)
-        deltalake.write_deltalake(there, frame, mode="append", schema_mode="merge")
         if len(there.file_uris()) > _MOST_FILES:
             with contextlib.suppress(deltalake.exceptions.CommitFailedError):  # somebody else did it just now
                 there.optimize.compact()
@@ -211,6 +234,20 @@ class Lake:
         if partitions is not None:
             rows = rows.filter(pl.col(PARTITION).is_in(list(partitions)))
         return (rows if columns is None else rows.select(columns)).collect()
+
+    def files(self, model: str, table: str) -> frozenset[str]:
+        """Names of the files that make up a table to which rows are appended. No file ever changes, and no other one
+        gets its name: who has read it need not do so again.
+        """
+        if not self.exists(model, table):
+            return frozenset()
+        return frozenset(each.rsplit("/", 1)[-1] for each in self._open(model, table).file_uris())
+
+    def read_files(self, model: str, table: str, files: Collection[str]) -> pl.DataFrame:
+        """Rows of some of its files."""
+        paths = [self.path(model, table) / each for each in sorted(files)]
+        kinds = self.types(model, table)
+        return pl.read_parquet(paths, schema=kinds, missing_columns="insert", glob=False)
 
     def types(self, model: str, table: str) -> dict[str, pl.DataType]:
         """Type of each column of the table now; none where there is no table."""

@@ -6,15 +6,18 @@ again what an older record says.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
 import msgspec
 import polars as pl
 
+from ml_assets.appended import Appended
+from ml_assets.digests import digest_of
 from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
 from ml_assets.lake import Lake
 from ml_assets.waits import MOST_ATTEMPTS, wait_after
@@ -65,11 +68,16 @@ class Basis:
 
     Attributes:
         inputs: digest of everything that its value depends on.
-        terms: digest of everything that decides whether it is refused: the inputs, contract and limits.
+        limits: what else decides whether it is refused, JSON-like.
     """
 
     inputs: str
-    terms: str
+    limits: Any = None
+
+    @cached_property
+    def terms(self) -> str:
+        """Digest of everything that decides whether it is refused; most partitions are never asked for it."""
+        return digest_of([self.inputs, self.limits])
 
 
 class State(Enum):
@@ -140,9 +148,17 @@ class Latest:
         self.add(records)
 
     def add(self, records: Iterable[Record]) -> None:
-        """Take newer records in."""
+        """Take more records in; of a partition's the one that was made last counts, in whatever order they come."""
         for each in records:
-            self._by_asset.setdefault(each.asset, {})[each.partition] = each
+            of_asset = self._by_asset.setdefault(each.asset, {})
+            before = of_asset.get(each.partition)
+            if before is None or before.recorded_at <= each.recorded_at:
+                of_asset[each.partition] = each
+
+    def copy(self) -> "Latest":
+        copy = Latest()
+        copy._by_asset = {asset: dict(records) for asset, records in self._by_asset.items()}
+        return copy
 
     def of(self, asset: str) -> dict[str, Record]:
         """Records of one asset by partition, in partition order."""
@@ -207,14 +223,24 @@ def append_records(lake: Lake, model: str, records: Sequence[Record]) -> None:
 
 def read_latest(lake: Lake, model: str) -> Latest:
     """The latest records of a model; none before its first materialisation."""
-    rows = lake.read(model, TABLE)
-    if rows.is_empty():
-        return Latest()
+    return _latest.of(lake, model, TABLE).copy()
+
+
+def _with(latest: Latest, rows: pl.DataFrame) -> Latest:
+    more = latest.copy()
+    more.add(_records(rows))
+    return more
+
+
+_latest = Appended(Latest(), _with)
+
+
+def _records(rows: pl.DataFrame) -> Iterator[Record]:
+    """Those of some rows that may count."""
     rows = rows.select(list(_SCHEMA)).sort("recorded_at").unique(["asset", "partition"], keep="last")
     # Of what was about to be written, only what was not recorded since says anything.
     begun = pl.col("asset").str.starts_with(_WRITING)
     written = pl.col("recorded_at").max().over(pl.col("asset").str.strip_prefix(_WRITING), "partition")
-    rows = rows.filter(~begun | (written == pl.col("recorded_at")))
-    columns = rows.to_dict(as_series=False)
+    columns = rows.filter(~begun | (written == pl.col("recorded_at"))).to_dict(as_series=False)
     columns["details"] = [msgspec.json.decode(each) for each in columns["details"]]
-    return Latest(Record(*values) for values in zip(*columns.values(), strict=True))
+    return (Record(*values) for values in zip(*columns.values(), strict=True))

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import deltalake
 import polars as pl
 import pytest
 
+from ml_assets.appended import Appended
 from ml_assets.lake import PARTITION, Lake
 from ml_assets.records import Record, append_records, read_latest
 
@@ -154,3 +157,57 @@ def test_ageing_as_above_does_remove_versions_of_a_table_without_our_settings(tm
             age(tmp_path, days=40)
     with pytest.raises(Exception, match="No files in log segment"):
         pl.read_delta(str(tmp_path), version=7)
+
+
+def test_what_another_process_wrote_is_seen(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    lake.replace("m", "t", rows("a", 1), ["a"])
+    for number in range(2, 25):  # past some checkpoints
+        deltalake.write_deltalake(lake.path("m", "t"), rows("a", number), mode="append")
+        assert lake.read("m", "t")["x"].sum() == sum(range(number + 1))
+
+
+@pytest.mark.parametrize("later", [0, 1, 3])
+def test_an_older_state_that_was_put_back_in_its_place_is_seen(tmp_path: Path, later: int) -> None:
+    lake = Lake(tmp_path)
+    lake.replace("m", "t", rows("a", 1), ["a"])
+    kept = {each: each.read_bytes() for each in lake.path("m", "t").rglob("*") if each.is_file()}
+    lake.replace("m", "t", rows("a", 2), ["a"])
+    lake.append("m", "t", rows("b", 3))
+    for each in [each for each in lake.path("m", "t").rglob("*") if each.is_file() and each not in kept]:
+        each.unlink()
+    for _ in range(later):  # and somebody else went on from there, to the same version or beyond it
+        deltalake.write_deltalake(lake.path("m", "t"), rows("c", 10), mode="append")
+    assert lake.read("m", "t")["x"].sum() == 1 + 10 * later
+    assert lake.version("m", "t") == later
+
+
+def test_another_table_in_the_place_of_one_is_seen(tmp_path: Path) -> None:
+    lake, known = Lake(tmp_path), Appended(0, lambda before, new: before + int(new["x"].sum()))
+    for number in (1, 2):
+        lake.append("m", "t", rows("a", number))
+        assert (known.of(lake, "m", "t"), lake.read("m", "t")["x"].sum()) == (number, number)
+        shutil.rmtree(lake.path("m", "t"))
+        assert (known.of(lake, "m", "t"), lake.version("m", "t")) == (0, None)
+
+
+def test_threads_that_append_to_one_table_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    lake, known = Lake(tmp_path), Appended(0, lambda before, new: before + new.height)
+    lake.append("m", "t", rows("a", 0))
+
+    def append(number: int) -> None:
+        lake.append("m", "t", rows("a", number))
+        known.of(lake, "m", "t")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(append, range(1, 25)))
+    assert sorted(lake.read("m", "t")["x"]) == list(range(25))
+    assert known.of(lake, "m", "t") == 25
+
+
+def test_what_is_known_of_a_growing_table_is_what_all_its_rows_say(tmp_path: Path) -> None:
+    lake, known = Lake(tmp_path), Appended(0, lambda before, new: before + int(new["x"].sum()))
+    for number in range(60):  # its files become one in between
+        lake.append("m", "t", rows("a", number).with_columns(pl.lit("new").alias(f"y{number % 2}")))
+        assert known.of(lake, "m", "t") == lake.read("m", "t")["x"].sum() == sum(range(number + 1))
+    assert len(lake.files("m", "t")) < 60

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,8 @@ from ml_assets.errors import (
     SourceError,
     SourceUnavailableError,
 )
-from ml_assets.records import Basis, Latest, Record, State, held
+from ml_assets.lake import Lake
+from ml_assets.records import Basis, Latest, Record, State, append_records, held, read_latest, writing
 
 DAY, START = "2025-01-01", datetime(2025, 1, 1, tzinfo=UTC)
 BASIS = Basis("inputs", "terms")
@@ -56,3 +58,32 @@ def test_a_partition_that_was_made_after_all_is_no_problem_any_more() -> None:
     latest = Latest([refused, made])
     assert latest.problems() == {}
     assert latest.state("raw_data", DAY, BASIS) is State.FRESH
+
+
+def test_the_record_that_was_made_last_counts_in_whatever_order_they_were_written(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    for minutes in (2, 1, 3):
+        written = Record("raw_data", DAY, str(minutes), "", 3, "run", recorded_at=START + timedelta(minutes=minutes))
+        append_records(lake, "m", [written])
+        record = read_latest(lake, "m").get("raw_data", DAY)
+        assert record is not None
+        assert record.inputs == str(max(2, minutes))
+
+
+def test_what_a_step_adds_to_its_records_is_no_part_of_what_the_next_one_reads(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    append_records(lake, "m", [Record("raw_data", DAY, "inputs", "content", 3, "run")])
+    read_latest(lake, "m").add([Record("raw_data", DAY, "others", "content", 3, "run")])
+    record = read_latest(lake, "m").get("raw_data", DAY)
+    assert record is not None
+    assert record.inputs == "inputs"
+
+
+def test_a_partition_is_unfinished_until_it_is_recorded_however_the_records_were_read(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    append_records(lake, "m", [Record("raw_data", DAY, "inputs", "content", 3, "run")])
+    assert read_latest(lake, "m").unfinished("raw_data") == []
+    append_records(lake, "m", [writing("raw_data", DAY, "run")])
+    assert read_latest(lake, "m").unfinished("raw_data") == [DAY]
+    append_records(lake, "m", [Record("raw_data", DAY, "inputs", "content", 3, "run")])
+    assert read_latest(lake, "m").unfinished("raw_data") == []

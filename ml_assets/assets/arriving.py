@@ -31,7 +31,7 @@ def arriving_basis(feed: Feed, fingerprint: str, digest: str) -> Basis:
         digest: of how they are read and judged.
     """
     inputs = digest_of([fingerprint, digest])
-    return Basis(inputs, digest_of([inputs, feed.source.spec.limits.model_dump()]))
+    return Basis(inputs, feed.limits)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ def cleaned_inputs(model: Model, raw_content: str) -> str:
 
 def cleaned_basis(model: Model, raw_content: str) -> Basis:
     """What a cleaned partition depends on, and what may refuse it."""
-    inputs = cleaned_inputs(model, raw_content)
-    return Basis(inputs, digest_of([inputs, model.spec.source.limits.model_dump()]))
+    return Basis(cleaned_inputs(model, raw_content), model.rows_feed.limits)
 
 
 def cleaned_data(model: Model) -> dg.AssetsDefinition:

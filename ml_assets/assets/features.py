@@ -29,7 +29,7 @@ def features_basis(model: Model, cleaned_content: str, used: Mapping[str, Mappin
     """
     joined = [[each.digest, used[name]] for name, each in (model.lookups | model.groups).items()]
     inputs = digest_of([cleaned_content, model.features.digest, joined])
-    return Basis(inputs, digest_of([inputs, [each.spec.max_unmatched for each in model.lookups.values()]]))
+    return Basis(inputs, [each.spec.max_unmatched for each in model.lookups.values()])
 
 
 def features(model: Model) -> dg.AssetsDefinition:

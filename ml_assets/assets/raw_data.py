@@ -13,7 +13,6 @@ from ml_assets.assets.naming import asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import refresh
 from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import acceptance, acceptance_spec, check_results, check_specs
-from ml_assets.digests import digest_of
 from ml_assets.errors import BatchRefusedError, MlAssetsError, SourceError
 from ml_assets.lake import PARTITION, by_partition
 from ml_assets.ml.cleaning import Judged, judge, read_rows
@@ -28,9 +27,7 @@ INGESTED_AT = "_ingested_at"
 
 def raw_basis(model: Model, fingerprint: str) -> Basis:
     """What a partition of the raw rows depends on, and what may refuse it."""
-    return Basis(
-        fingerprint, digest_of([fingerprint, model.rows_contract.digest, model.spec.source.limits.model_dump()])
-    )
+    return Basis(fingerprint, [model.rows_contract.digest, model.rows_feed.limits])
 
 
 def _provenance(found: Survey, partition: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ from ml_assets.records import Basis, Latest, Problem, Record, State, problem_of,
 from ml_assets.serving.online import OnlineStore
 from ml_assets.sources.feed import Survey, survey
 
+Terms = list[Basis | str]  # what decides about a partition; most is never asked for
+
 
 @dataclass(frozen=True)
 class Need:
@@ -63,7 +65,7 @@ class DueData:
 
     order: list[str] = field(default_factory=list)
     needs: dict[str, Need] = field(default_factory=dict)
-    terms: dict[str, list[str]] = field(default_factory=dict)
+    terms: dict[str, Terms] = field(default_factory=dict)
     problems: dict[str, Problem] = field(default_factory=dict)
 
     def stretches(self) -> list[Stretch]:
@@ -74,7 +76,8 @@ class DueData:
         needs = [self.needs[each] for each in days]
         assets = [each for each in self.order if any(each in need.assets for need in needs)]
         reason = "; ".join(sorted({need.reason for need in needs}))
-        return Stretch(days, assets, reason, digest_of([[each, self.terms[each]] for each in days]))
+        terms = [[each, [on.terms if isinstance(on, Basis) else on for on in self.terms[each]]] for each in days]
+        return Stretch(days, assets, reason, digest_of(terms))
 
 
 def due_data(
@@ -117,7 +120,7 @@ def due_data(
     return due
 
 
-def _add_joined(due: DueData, name: str, partition: str, terms: list[str]) -> None:
+def _add_joined(due: DueData, name: str, partition: str, terms: Terms) -> None:
     """A side table or group goes with the rows of its day. One without days goes with all that take values from it: the
     run that comes first makes it, and the others find it done.
     """
@@ -135,31 +138,31 @@ class _States:
     due: DueData
     now: datetime
 
-    def is_due(self, asset: str, partition: str, basis: Basis, terms: list[str]) -> bool:
+    def is_due(self, asset: str, partition: str, basis: Basis, terms: Terms) -> bool:
         """Whether it is to be made; what decides about it is added to `terms`."""
         state = self.latest.state(asset, partition, basis, self.now)
         held = self.latest.held(asset, partition)
         if state in (State.REFUSED, State.WAITING) and held is not None:
             self.due.problems[f"{asset} {partition}"] = problem_of(held)
-        terms.append(basis.terms)
+        terms.append(basis)
         if held is not None and held.inputs == basis.terms:
             # The waits between these attempts are the record's; to the count of failed runs each is another attempt.
             terms.append(str(held.details["failures"]))
         return state is State.DUE
 
 
-def _due_lookup(model: Model, name: str, found: Survey, states: _States) -> dict[str, list[str]]:
+def _due_lookup(model: Model, name: str, found: Survey, states: _States) -> dict[str, Terms]:
     """Due partitions of a side table, each with what decides about it."""
     feed, due = model.lookup_feeds[name], {}
     for each in set(found.partitions) | states.latest.partitions(name):
-        terms: list[str] = []
+        terms: Terms = []
         basis = arriving_basis(feed, found.fingerprint(each), model.lookup_digest(name))
         if each not in found.blocked and states.is_due(name, each, basis, terms):
             due[each] = terms
     return due
 
 
-def _due_group(model: Model, name: str, states: _States) -> dict[str, list[str]]:
+def _due_group(model: Model, name: str, states: _States) -> dict[str, Terms]:
     """Due days of a group, each with what decides about it. It has the days that `cleaned_data` has.
 
     A day that reaches one whose rows or outcomes are due goes with them: it is made if they did change.
@@ -168,7 +171,7 @@ def _due_group(model: Model, name: str, states: _States) -> dict[str, list[str]]
     changing = {day: states.due.terms[day] for day, need in states.due.needs.items() if need.assets & upstream}
     found = {}
     for each in sorted({*states.latest.finished("cleaned_data"), *changing}):
-        terms: list[str] = []
+        terms: Terms = []
         due = states.is_due(name, each, group_basis(model, name, states.latest, each), terms)
         reached = [changing[day] for day in (group_days(model, name, each) if changing else ()) if day in changing]
         if due or reached:
@@ -210,9 +213,9 @@ class _Levels:
 
     model: Model
     states: _States
-    joined: dict[str, dict[str, list[str]]]
+    joined: dict[str, dict[str, Terms]]
     partition: str
-    terms: list[str] = field(default_factory=list)
+    terms: Terms = field(default_factory=list)
 
     def look_at_rows(self, rows: Survey, arriving: Survey | None) -> None:
         """Everything before the groups and features."""

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from ml_assets.appended import Appended
 from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.errors import BatchContentError, MlAssetsError, SourceError
@@ -96,6 +97,11 @@ class Feed:
         spec = self.source.spec
         return Reading(tuple(spec.null_values), spec.csv_options.decimal)
 
+    @cached_property
+    def limits(self) -> dict[str, Any]:
+        """What its partitions must keep, JSON-like."""
+        return self.source.spec.limits.model_dump()
+
     @property
     def key(self) -> str:
         """Of this feed's rows in the `surveys` table; what was found by another reading does not count."""
@@ -152,31 +158,20 @@ def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
         if batches:
             found.partitions[WHOLE] = dict.fromkeys(batches, 0)
         return found
-    known = lake.read(feed.model, _SURVEYS)
-    known = (
-        pl.DataFrame(schema=_SCHEMA)
-        if known.is_empty()
-        else known.filter(pl.col("feed").str.starts_with(f"{feed.name}/"))
-    )
-    days_of: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    touched_before: dict[str, set[str]] = {}
-    for row in known.iter_rows(named=True):
-        if row["feed"] == feed.key:
-            days_of.setdefault((row["batch"], row["fingerprint"]), []).append(row)
-        touched_before.setdefault(row["batch"], set()).add(row["partition"])
+    known = _surveyed.of(lake, feed.model, _SURVEYS)
     fresh: list[pl.DataFrame] = []
     for batch in batches:
         if batch.day is not None:
             found.partitions.setdefault(batch.day, {})[batch] = batch.rows
             found.homes[batch] = batch.day
             continue
-        days = days_of.get((batch.id, batch.fingerprint)) or feed.unsettled.get((batch, _today(feed)))
+        days = known.days.get((feed.key, batch.id, batch.fingerprint)) or feed.unsettled.get((batch, _today(feed)))
         if days is None:
             try:
                 counted, settled = _tried(feed, batch, certain=certain)
             except SourceError as error:
                 found.unreadable[batch] = str(error)
-                found.blocked |= dict.fromkeys(touched_before.get(batch.id, ()), str(error))
+                found.blocked |= dict.fromkeys(known.touched.get((feed.name, batch.id), ()), str(error))
                 continue
             days = counted.to_dicts()
             if settled:
@@ -190,6 +185,30 @@ def survey(feed: Feed, lake: Lake, *, certain: bool = True) -> Survey:
     if fresh:
         lake.append(feed.model, _SURVEYS, pl.concat(fresh))
     return found
+
+
+@dataclass(frozen=True)
+class _Surveyed:
+    """What the `surveys` table says.
+
+    Attributes:
+        days: of a batch, by key of the feed, name and fingerprint.
+        touched: partitions that a batch touched, whatever its fingerprint and reading, by name of the feed and its own.
+    """
+
+    days: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
+    touched: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def with_rows(self, rows: pl.DataFrame) -> "_Surveyed":
+        more = _Surveyed(dict(self.days), dict(self.touched))
+        for feed, batch, fingerprint, *day in rows.select(list(_SCHEMA)).iter_rows():
+            which, name = (feed, batch, fingerprint), (feed.split("/")[0], batch)
+            more.days[which] = [*more.days.get(which, ()), dict(zip(("partition", "rows", "home"), day, strict=True))]
+            more.touched[name] = more.touched.get(name, set()) | {day[0]}
+        return more
+
+
+_surveyed = Appended(_Surveyed(), _Surveyed.with_rows)
 
 
 def _tried(feed: Feed, batch: Batch, *, certain: bool) -> tuple[pl.DataFrame, bool]:

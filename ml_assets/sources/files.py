@@ -1,6 +1,8 @@
 """Files in a local folder or below an S3 prefix, as batches."""
 
+import contextlib
 import glob
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +83,14 @@ class LocalObjects:
                 f"{self.place}: the folder {root} does not exist; create it (an empty one is fine) or mend uri"
             )
         found = []
-        for name in sorted(glob.glob(self.pattern, recursive=True)):
-            path = Path(name)
-            if path.is_file() and not path.name.startswith((".", "_")):
-                stat = path.stat()
-                found.append(Batch(str(path.relative_to(root)), f"{stat.st_size}-{stat.st_mtime_ns}"))
+        within = self.pattern.removeprefix(fixed_part(self.pattern)).lstrip("/")
+        for name in sorted(glob.glob(within, root_dir=root, recursive=True)):
+            if name.rpartition("/")[2].startswith((".", "_")):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # gone again, or a link to nowhere
+                said = (root / name).stat()
+                if stat.S_ISREG(said.st_mode):
+                    found.append(Batch(name, f"{said.st_size}-{said.st_mtime_ns}"))
         return found
 
     def changed(self) -> bool:
