@@ -31,7 +31,7 @@ def group_basis(model: Model, name: str, latest: Latest, partition: str) -> Basi
         for asset, days in _reach(model, group, [day]).items()
     }
     inputs = digest_of([model.group_digest(name), used])
-    return Basis(inputs, inputs)
+    return Basis(inputs)
 
 
 def group_days(model: Model, name: str, partition: str) -> set[str]:

@@ -35,7 +35,7 @@ def online_basis(model: Model, latest: Latest, now: datetime) -> Basis:
         for name, join in model.views.items()
     }
     inputs = digest_of(views)
-    return Basis(inputs, inputs)
+    return Basis(inputs)
 
 
 def is_behind(record: Record, online: OnlineStore, now: datetime) -> bool:

@@ -35,7 +35,7 @@ def outcomes_basis(model: Model, source: str) -> Basis:
     if model.outcomes_feed is not None:
         return arriving_basis(model.outcomes_feed, source, model.outcomes_digest)
     inputs = digest_of([source, model.outcomes_digest])
-    return Basis(inputs, inputs)
+    return Basis(inputs)
 
 
 def outcomes(model: Model) -> dg.AssetsDefinition:

@@ -184,7 +184,7 @@ def _look_at_online(model: Model, states: _States, online: OnlineStore) -> None:
     due, record = states.due, states.latest.get(ONLINE, WHOLE)
     changing = [day for day, need in due.needs.items() if need.assets & set(model.views)]
     basis = online_basis(model, states.latest, states.now)
-    terms = [basis.terms]
+    terms: Terms = [basis]
     try:
         if changing:
             reason = "its views change"
