@@ -1,6 +1,6 @@
 """`online_features`: what the endpoint looks up, in Feast's online store. Only what changed is written."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -100,13 +100,13 @@ def online_features(model: Model) -> dg.AssetsDefinition:
         with tables.alone(model.name, ASSET):
             holdings = holdings_of(model, tables, latest, now)
             store = feature_store.apply(model, tables)
-            written = bring_up_to_date(store, online, holdings, _held(model, tables, before))
+            columns = before.details["columns"] if before else {}
+            written = bring_up_to_date(store, online, holdings, _held(model, tables, columns), columns)
             table = pl.concat(
                 [pl.DataFrame(schema=SCHEMA | {PARTITION: pl.String()})]
                 + [each.table().with_columns(pl.lit(view).alias(PARTITION)) for view, each in holdings.items()]
             )
-            removed = set(before.details["columns"]) - set(holdings) if before else set()
-            version = tables.replace(model.name, ASSET, table, [*holdings, *removed])
+            version = tables.replace(model.name, ASSET, table, list({*holdings, *columns}))
             marks = {view: mark_of(each.table()) for view, each in holdings.items()}
             nexts = [each.next for each in holdings.values() if each.next]
             details: dict[str, Any] = {
@@ -138,9 +138,7 @@ def online_features(model: Model) -> dg.AssetsDefinition:
     return step
 
 
-def _held(model: Model, lake: Lake, before: Record | None) -> dict[str, pl.DataFrame]:
-    """What was written last of each view that still has the same columns."""
-    columns = before.details["columns"] if before else {}
-    same = [view for view, join in model.views.items() if columns.get(view) == list(join.columns)]
-    rows = lake.read(model.name, ASSET, same)
-    return {view: rows.filter(pl.col(PARTITION) == view).select(list(SCHEMA)) for view in same} if same else {}
+def _held(model: Model, lake: Lake, views: Collection[str]) -> dict[str, pl.DataFrame]:
+    """What was written last of each view."""
+    rows = lake.read(model.name, ASSET, list(views)) if views else pl.DataFrame()
+    return {view: rows.filter(pl.col(PARTITION) == view).select(list(SCHEMA)) for view in views}

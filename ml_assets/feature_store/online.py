@@ -6,7 +6,7 @@ is filled anew, and it makes no difference how often, or after which arrivals, i
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -82,20 +82,37 @@ def holding(join: Join, table: pl.DataFrame, as_of: datetime) -> Holding:
 
 
 def bring_up_to_date(
-    store: "FeatureStore", online: OnlineStore, holdings: Mapping[str, Holding], before: Mapping[str, pl.DataFrame]
+    store: "FeatureStore",
+    online: OnlineStore,
+    holdings: Mapping[str, Holding],
+    before: Mapping[str, pl.DataFrame],
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, int]:
     """Write to Feast's online store what it lacks, and remove what it is not to hold any more.
 
     Args:
-        before: for each view the table (`Holding.table`) of what was written last, with the same columns.
+        before: for each view the table (`Holding.table`) of what was written last.
+        columns: the columns that each view had then; without them, those that it has now.
 
     Returns:
         For each view the number of entities that were written or removed.
     """
-    return {name: _bring(store, online, name, each, before.get(name)) for name, each in holdings.items()}
+    written = {}
+    for name, each in holdings.items():
+        gone = [column for column in (columns or {}).get(name, ()) if column not in each.join.columns]
+        added = columns is not None and name in columns and set(each.join.columns) - set(columns[name])
+        written[name] = _bring(store, online, name, each, None if gone or added else before.get(name), gone)
+    return written
 
 
-def _bring(store: "FeatureStore", online: OnlineStore, name: str, holding: Holding, before: pl.DataFrame | None) -> int:
+def _bring(
+    store: "FeatureStore",
+    online: OnlineStore,
+    name: str,
+    holding: Holding,
+    before: pl.DataFrame | None,
+    gone: Sequence[str],
+) -> int:
     table, held = holding.table(), online.marks().get(name)
     if before is not None and held != mark_of(before):
         before = None  # the store was lost, or its writer killed
@@ -109,14 +126,15 @@ def _bring(store: "FeatureStore", online: OnlineStore, name: str, holding: Holdi
     if not changed.is_empty():
         _write(store, name, changed)
     if before is None:
-        online.keep_only(name, holding.join.columns, holding.key, _keys(holding.rows, holding.key))
-        gone = 0
+        keys = _keys(holding.rows, holding.key)
+        online.keep_only(name, list(holding.join.columns), gone, holding.key, keys)
+        removed = 0
     else:
         lost = before.join(table, on=ENTITY, how="anti").get_column(ENTITY)
         online.remove(name, holding.join.columns, [_key_of(each, holding.key) for each in lost])
-        gone = len(lost)
+        removed = len(lost)
     online.mark(name, mark_of(table))
-    return changed.height + gone
+    return changed.height + removed
 
 
 def _write(store: "FeatureStore", name: str, rows: pl.DataFrame) -> None:

@@ -59,10 +59,13 @@ class OnlineStore(Protocol):
     def remove(self, view: str, columns: Iterable[str], keys: Sequence[bytes]) -> None:
         """Remove entities from a view."""
 
-    def keep_only(self, view: str, columns: Iterable[str], names: Iterable[str], keys: Iterable[bytes]) -> None:
+    def keep_only(
+        self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
+    ) -> None:
         """Remove what a view holds beside these columns and entities.
 
         Args:
+            gone: columns that it had before, as far as they are known.
             names: of the columns of the entity key.
         """
 
@@ -181,13 +184,15 @@ class SqliteStore:
         with self._writing() as connection:
             connection.executemany(f"DELETE FROM {self._table(view)} WHERE entity_key = ?", [(each,) for each in keys])
 
-    def keep_only(self, view: str, columns: Iterable[str], names: Iterable[str], keys: Iterable[bytes]) -> None:
-        kept, wanted = list(columns), set(keys)
-        marks = ",".join("?" * len(kept))
+    def keep_only(
+        self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
+    ) -> None:
+        wanted = set(keys)
+        marks = ",".join("?" * len(columns))
         with self._writing() as connection:
-            connection.execute(f"DELETE FROM {self._table(view)} WHERE feature_name NOT IN ({marks})", kept)
+            connection.execute(f"DELETE FROM {self._table(view)} WHERE feature_name NOT IN ({marks})", columns)
             there = connection.execute(f"SELECT DISTINCT entity_key FROM {self._table(view)}").fetchall()
-        self.remove(view, kept, [key for (key,) in there if key not in wanted])
+        self.remove(view, columns, [key for (key,) in there if key not in wanted])
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -261,7 +266,9 @@ class RedisStore:
             pipe.hdel(key + self._project, *fields)
         self._run(pipe)
 
-    def keep_only(self, view: str, columns: Iterable[str], names: Iterable[str], keys: Iterable[bytes]) -> None:
+    def keep_only(
+        self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
+    ) -> None:
         wanted = {key + self._project for key in keys}
         prefix = _escaped(_prefix(names))
         try:
@@ -269,7 +276,12 @@ class RedisStore:
         except Exception as error:
             raise self._unreachable(error) from None
         ends = len(self._project)
-        self.remove(view, columns, [key[:-ends] for key in there if key not in wanted])
+        self.remove(view, [*columns, *gone], [key[:-ends] for key in there if key not in wanted])
+        if gone:
+            pipe: Any = self._client.pipeline(transaction=False)
+            for key in wanted:
+                pipe.hdel(key, *self._fields(view, gone)[1:])
+            self._run(pipe)
 
     def _fields(self, view: str, columns: Iterable[str]) -> list[bytes]:
         import mmh3

@@ -261,6 +261,20 @@ def test_a_column_that_the_store_does_not_hold_makes_the_entity_unknown(place: P
     assert look_up(place.online, [older], asked, "at").missing == [{"past": "unknown"}]
 
 
+def test_a_view_that_lost_columns_keeps_nothing_of_them(place: Place) -> None:
+    """Beside newer values they would seem as new to a release that still reads them."""
+    place.fill({"past": past([(1, 24, 5, 1.0), (2, 24, 6, 2.0)])})
+    whole = list(place.model.views["past"].columns)
+    keys = [entity_key([("carrier", 1)])]
+    place.online.keep_only("past", whole[:1], whole[1:], ["carrier"], keys)
+    [kept, removed] = place.read("past", {"carrier": 1}, {"carrier": 2})
+    assert kept is not None
+    assert (list(kept.values), removed) == (whole[:1], None)
+    asked = pl.DataFrame({"carrier": [1], "at": [at(2)]})
+    every = view_of("past", place.model.views["past"])
+    assert look_up(place.online, [every], asked, "at").missing == [{"past": "unknown"}], "an older release"
+
+
 def test_a_store_that_does_not_answer_is_an_error_without_its_password(tmp_path: Path) -> None:
     ask = [Ask("past", ["km"], [entity_key([("carrier", 1)])])]
     port = free_port()
