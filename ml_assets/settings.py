@@ -6,7 +6,7 @@ Everything has a default that is right on a laptop; all local state lies below o
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -68,7 +68,7 @@ class Settings(BaseModel):
             settings = cls.model_validate(given | secrets)
         except ValidationError as error:
             wrong = "; ".join(
-                f"{PREFIX}{'.'.join(map(str, each['loc'])).upper()}={each['input']!r}: {each['msg']}"
+                f"{PREFIX}{'.'.join(map(str, each['loc'])).upper()}={_shown(each)}: {each['msg']}"
                 for each in error.errors()
             )
             raise SettingsError(f"Wrong settings in the environment: {wrong}. See ml_assets/settings.py.") from None
@@ -121,3 +121,8 @@ class Settings(BaseModel):
     @property
     def mlflow_ui(self) -> str:
         return f"http://127.0.0.1:{self.mlflow_port}"
+
+
+def _shown(error: Any) -> str:
+    """The value that is wrong, unless it may hold a password."""
+    return "(a secret)" if error["loc"][0] in ("online_store", "databases", "tokens") else repr(error["input"])

@@ -22,6 +22,18 @@ def test_every_wrong_variable_is_named_at_once_with_its_value() -> None:
         assert part in str(caught.value)
 
 
+def test_the_online_store_is_sqlite_below_home_or_redis_and_its_password_is_never_shown(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"ML_ASSETS_HOME": str(tmp_path)})
+    assert settings.online_place == str(tmp_path / "feast")
+    url = "redis://:sesame@127.0.0.1:6379/0"
+    settings = Settings.from_environment({"ML_ASSETS_ONLINE_STORE": url})
+    assert settings.online_place == url
+    assert "sesame" not in repr(settings)
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_ONLINE_STORE=.*not redis://host:port/db") as caught:
+        Settings.from_environment({"ML_ASSETS_ONLINE_STORE": "http://:sesame@127.0.0.1"})
+    assert "sesame" not in str(caught.value)
+
+
 def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
         models_in(tmp_path)
