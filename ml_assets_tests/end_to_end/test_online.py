@@ -26,6 +26,7 @@ from ml_assets.model import Model
 from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, sha256
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
+from ml_assets.status import status_of, tell_status
 from ml_assets_tests.end_to_end.test_lookups import wind, zones
 from ml_assets_tests.project import SMALL_MODEL, Project
 
@@ -117,6 +118,9 @@ def test_the_server_looks_up_what_training_joined(made: Project) -> None:
     grown = {name: {how: n - before[name].get(how, 0) for how, n in each.items()} for name, each in counts.items()}
     assert grown["restaurant_history"] == {"found": 1, "unknown": 1, "stale": 1}
     assert grown["zones"]["found"] == 3
+    told: list[str] = []
+    tell_status(status_of(made.settings), told.append)
+    assert any("looks up restaurant_history: " in line and "1 stale, 1 unknown" in line for line in told), told
     # What was looked up is what the group's table holds for that moment.
     history = lake.read(NAME, "restaurant_history").filter(pl.col("restaurant_id") == "r005").sort(AVAILABLE_AT)
     looked_up = {
