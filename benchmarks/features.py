@@ -211,7 +211,11 @@ def _look_ups(store: str, root: Path, url: str, rounds: int) -> None:
         feast = resource.apply(project.model(), project.lake)
     service = feast.get_feature_service("late_deliveries")
     asked = [{name: row[name] for name in entities} for row in rows]
-    _tell("Feast", lambda number: feast.get_online_features(service, [asked[number % len(asked)]]), rounds * 100)
+    _tell(
+        "Feast",
+        lambda number: feast.get_online_features(service, [asked[number % len(asked)]], full_feature_names=True),
+        rounds * 100,
+    )
     session, address = requests.Session(), served.details["address"]
     bodies = [{"rows": [row]} for row in rows]
 

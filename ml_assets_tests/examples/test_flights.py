@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+import yaml
 
 from ml_assets.lake import WHOLE
 from ml_assets.settings import PROJECT_ROOT
@@ -13,7 +15,12 @@ from ml_assets_tests.project import Project
 
 @pytest.fixture(scope="module")
 def flights(make_project: Callable[..., Project], shared_data: Path) -> Project:
-    project = make_project("flights", models=PROJECT_ROOT / "examples", landing=str(shared_data))
+    project = make_project("flights", landing=str(shared_data))
+    folder = project.settings.models / "flights"
+    shutil.copytree(PROJECT_ROOT / "examples" / "flights", folder)
+    spec = yaml.safe_load((folder / "defs.yaml").read_text())
+    spec["attributes"]["training"] = {"folds": 2}  # they are no part of the model that is judged
+    (folder / "defs.yaml").write_text(yaml.safe_dump(spec))
     project.materialize("flights")
     return project
 
