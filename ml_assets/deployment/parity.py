@@ -80,7 +80,9 @@ def _features(served: pl.DataFrame, offline: pl.DataFrame) -> Iterator[Differenc
 
 def _bits(values: pl.Series) -> pl.Series:
     """Floats as the integers of the same bits, so that 0.0 is not -0.0."""
-    return values.reinterpret(signed=True) if values.dtype.is_float() else values
+    if not values.dtype.is_float():
+        return values
+    return values.reinterpret(dtype=pl.Int32() if values.dtype == pl.Float32 else pl.Int64())
 
 
 def _prepared(serving: Any, trained: Any, served: pl.DataFrame, offline: pl.DataFrame) -> Iterator[Difference]:

@@ -131,7 +131,7 @@ def _bring(
         removed = 0
     else:
         lost = before.join(table, on=ENTITY, how="anti").get_column(ENTITY)
-        online.remove(name, holding.join.columns, [_key_of(each, holding.key) for each in lost])
+        online.remove(name, holding.join.columns, [_key_of(each) for each in lost])
         removed = len(lost)
     online.mark(name, mark_of(table))
     return changed.height + removed
@@ -155,6 +155,7 @@ def _keys(rows: pl.DataFrame, key: list[str]) -> Iterable[bytes]:
     return (entity_key(zip(key, values, strict=True)) for values in rows.select(key).iter_rows())
 
 
-def _key_of(entity: str, key: list[str]) -> bytes:
+def _key_of(entity: str) -> bytes:
+    """By its own columns: what was written last may have had others."""
     values: dict[str, Any] = json.loads(entity)
-    return entity_key((name, values[name]) for name in key)
+    return entity_key(values.items())

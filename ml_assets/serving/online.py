@@ -270,12 +270,14 @@ class RedisStore:
         self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
     ) -> None:
         wanted = {key + self._project for key in keys}
-        prefix = _escaped(_prefix(names))
+        names = list(names)
+        pattern = _escaped(_prefix(names)) + b"*" + _escaped(self._project)
         try:
-            there = list(self._client.scan_iter(prefix + b"*" + _escaped(self._project), count=1000))
+            found = list(self._client.scan_iter(pattern, count=1000))
         except Exception as error:
             raise self._unreachable(error) from None
         ends = len(self._project)
+        there = [key for key in found if _is_entity(key[:-ends], names)]
         self.remove(view, [*columns, *gone], [key[:-ends] for key in there if key not in wanted])
         if gone:
             pipe: Any = self._client.pipeline(transaction=False)
@@ -304,6 +306,16 @@ def _prefix(names: Iterable[str]) -> bytes:
     columns = sorted(names) or [NO_ENTITY[0]]
     parts = [struct.pack("<II", _STRING, len(name.encode())) + name.encode() for name in columns]
     return struct.pack("<I", len(columns)) + b"".join(parts)
+
+
+def _is_entity(key: bytes, names: Sequence[str]) -> bool:
+    """Whether this is the key of an entity with these columns, to its last byte: a project may end like another."""
+    position = len(_prefix(names))
+    for _ in names or NO_ENTITY[:1]:
+        if len(key) < position + 8:
+            return False
+        position += 8 + int(struct.unpack_from("<I", key, position + 4)[0])
+    return position == len(key)
 
 
 def _escaped(text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ml_assets.deployment.release import view_of
 from ml_assets.errors import OnlineStoreError
-from ml_assets.feature_store.online import Holding, bring_up_to_date, holding
+from ml_assets.feature_store.online import Holding, bring_up_to_date, holding, mark_of
 from ml_assets.feature_store.repository import apply, write_repository
 from ml_assets.ml.joins import AVAILABLE_AT, join_table
 from ml_assets.model import Model
@@ -234,6 +234,31 @@ def _entities(place: Place, name: str) -> list[dict[str, Any]]:
     values = {"station": ["JFK", "LHR"], "code": ["JFK", "CDG"], "carrier": [1, 2], "origin": ["JFK", "LHR"]}
     keys = place.model.views[name].by.values()
     return [{key: values[key][number] for key in keys} for number in range(2)]
+
+
+def test_a_view_whose_entity_changed_is_brought_up_to_date(place: Place) -> None:
+    place.fill({"past": past([(1, 0, 5, 1.0)])})
+    held = place.holdings({"past": past([(1, 0, 5, 1.0)])})["past"]
+    before = {"past": held.table().with_columns(entity=pl.lit('{"truck":7}'))}
+    place.online.mark("past", mark_of(before["past"]))
+    bring_up_to_date(place.feast, place.online, {"past": held}, before)
+    assert place.read("past", {"carrier": 1}) != [None]
+
+
+def test_a_model_whose_name_ends_like_another_leaves_that_ones_entities_alone(redis_url: str, tmp_path: Path) -> None:
+    places = []
+    for name in ("late_runs", "runs"):
+        trips = Trips(tmp_path / name, name=name)
+        model = trips.model()
+        write_repository(trips.root / "feast", model, trips.lake, redis_url)
+        online = open_online(redis_url, name)
+        places.append(Place(model, trips, apply(trips.root / "feast"), online, redis_url))
+    late, runs = places
+    late.fill({"past": past([(1, 24, 5, 1.0), (2, 24, 6, 2.0)])})
+    there = late.read("past", {"carrier": 1}, {"carrier": 2})
+    runs.fill({"past": past([(1, 24, 7, 3.0)])})
+    assert late.read("past", {"carrier": 1}, {"carrier": 2}) == there
+    assert None not in there
 
 
 def test_outcomes_of_a_look_up(place: Place) -> None:
