@@ -88,6 +88,8 @@ def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Cont
             f"{place}: event time {time!r} is to be compared with the event time of the rows, {rows.event_time!r}; "
             "both need one, either both with a time zone or both without"
         )
+    if time is not None and rows.event_time is not None:
+        _refuse_odd_clock(spec, f"{spec.name}: {key}", rows.types[rows.event_time])
     lookup = Lookup(declared, contract.with_key([*declared.by.values(), *([time] if time else [])]))
     if AVAILABLE_AT in contract.types:
         raise ModelDefinitionError(
@@ -125,6 +127,7 @@ def _load_group(spec: ModelSpec, declared: GroupSpec, contract: Contract, lookup
             f"{place}: outcomes in the same rows as the event count from the end of its day, but by "
             f"{contract.known_at!r} they are known at other times; give them a source of their own (`outcomes`)"
         )
+    _refuse_odd_clock(spec, place, contract.types[str(contract.event_time)])
     group = Group(declared, contract)
     others = [*contract.types, *(name for each in lookups.values() for name in each.types)]
     if taken := [name for name in group.types if name in others]:
@@ -133,10 +136,19 @@ def _load_group(spec: ModelSpec, declared: GroupSpec, contract: Contract, lookup
 
 
 def _refuse_odd_key(place: str, name: str, kind: pl.DataType) -> None:
-    """Feast finds entities by texts and whole numbers."""
-    if kind.is_float() or kind == pl.Boolean:
+    """Feast finds entities by texts and whole numbers of 64 bits."""
+    if kind.is_float() or kind in (pl.Boolean, pl.UInt64):
         raise ModelDefinitionError(
             f"{place} {name!r}, a {kind}; an entity is found by a text, a whole number, a time or a date"
+        )
+
+
+def _refuse_odd_clock(spec: ModelSpec, place: str, kind: pl.DataType) -> None:
+    """What is available at an event is looked up by its moment: a date has none, nor has a local clock."""
+    if kind == pl.Date or (not _zoned(kind) and spec.source.timezone != "UTC"):
+        raise ModelDefinitionError(
+            f"{place} needs to know the moment of an event, and the event time is a {kind} in "
+            f'{spec.source.timezone}; make it Annotated[pl.Datetime, "us", "UTC"]'
         )
 
 

@@ -4,6 +4,7 @@ Everything has a default that is right on a laptop; all local state lies below o
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -43,8 +44,12 @@ class Settings(BaseModel):
     @field_validator("online_store")
     @classmethod
     def _is_redis(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not value.get_secret_value().startswith(("redis://", "rediss://")):
-            raise ValueError("not redis://host:port/db; leave it empty for SQLite")
+        address = value.get_secret_value()
+        if address and not re.fullmatch(r"rediss?://([^@/?#]*@)?[\w.-]+(:\d+)?(/\d*)?", address):
+            raise ValueError(
+                "not redis://[user:password@]host[:port][/db], or rediss://, with / ? # @ in a password written as %2F "
+                "%3F %23 %40; leave it empty for SQLite"
+            )
         return value
 
     @classmethod
@@ -124,5 +129,6 @@ class Settings(BaseModel):
 
 
 def _shown(error: Any) -> str:
-    """The value that is wrong, unless it may hold a password."""
-    return "(a secret)" if error["loc"][0] in ("online_store", "databases", "tokens") else repr(error["input"])
+    """The value that is wrong, unless it may hold a password: that of a secret, or of a variable that is misspelt."""
+    secret = error["loc"][0] in ("online_store", "databases", "tokens") or error["type"] == "extra_forbidden"
+    return "(not shown)" if secret else repr(error["input"])

@@ -148,6 +148,26 @@ def test_a_group_that_makes_no_sense_is_refused_when_definitions_load(
     assert re.search(message, project.refusal())
 
 
+@pytest.mark.parametrize(("kind", "zone"), [("pl.Date", "UTC"), ("pl.Datetime", "Asia/Tokyo")])
+def test_an_event_without_a_moment_cannot_look_up_what_was_available_then(
+    project: Project, kind: str, zone: str
+) -> None:
+    folder = project.add_demo_model(groups=[GROUP])
+    for file, old, new in (
+        ("contract.py", "    ordered_at: UtcTime", f"    ordered_at: {kind}"),
+        ("defs.yaml", "batch: day", f"batch: day\n    timezone: {zone}"),
+        (
+            "features.py",
+            'hour = pl.col("ordered_at").dt.hour() + pl.col("ordered_at").dt.minute() / 60',
+            'hour = pl.col("items")',
+        ),
+    ):
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new))
+    assert re.search(rf"group past needs to know the moment of an event, and .* in {zone}; make it", project.refusal())
+
+
 def test_outcomes_that_come_with_their_rows_but_are_known_at_another_time_make_no_group(project: Project) -> None:
     project.add_demo_model(groups=[GROUP], outcomes=None)
     assert "give them a source of their own" in project.refusal()

@@ -29,7 +29,7 @@ def test_the_online_store_is_sqlite_below_home_or_redis_and_its_password_is_neve
     settings = Settings.from_environment({"ML_ASSETS_ONLINE_STORE": url})
     assert settings.online_place == url
     assert "sesame" not in repr(settings)
-    with pytest.raises(SettingsError, match=r"ML_ASSETS_ONLINE_STORE=.*not redis://host:port/db") as caught:
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_ONLINE_STORE=.*not redis://\[user:password@\]host") as caught:
         Settings.from_environment({"ML_ASSETS_ONLINE_STORE": "http://:sesame@127.0.0.1"})
     assert "sesame" not in str(caught.value)
 
@@ -37,3 +37,20 @@ def test_the_online_store_is_sqlite_below_home_or_redis_and_its_password_is_neve
 def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
         models_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ML_ASSETS_ONLINE_STORE=redis://host/0?password=sesame",
+        "ML_ASSETS_ONLINE_STORE=redis://:ses/ame#sesame@host",
+        "ML_ASSETS_ONLINE_STORE= redis://:sesame@host",
+        "ML_ASSETS_ONLINE_STOR=redis://:sesame@host",
+        "ML_ASSETS_DATABASES_SHOP=postgresql://u:sesame@host/shop",
+    ],
+)
+def test_no_message_shows_what_may_be_a_password(variable: str) -> None:
+    name, _, value = variable.partition("=")
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.from_environment({name: value})
+    assert "sesame" not in str(caught.value)

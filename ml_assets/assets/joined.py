@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from ml_assets.lake import Lake
+from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.joins import join_table
 from ml_assets.model import Model
 from ml_assets.records import Latest
@@ -29,6 +29,11 @@ def with_joined(
     matched = {}
     for name, table in (model.lookups | model.groups).items():
         days = sorted({day for each in partitions for day in model.joined_partitions(name, each)})
-        there = lake.read(model.name, name, days)
+        there = in_order(lake.read(model.name, name, days))
         rows, matched[name] = join_table(rows, there, table.join, model.contract.event_time)
     return rows, matched
+
+
+def in_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of some partitions, day after day, whichever was written last: of two with one time the later's counts."""
+    return rows if rows.is_empty() else rows.sort(PARTITION, maintain_order=True)

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.joined import in_order
 from ml_assets.assets.naming import INPUTS_TAG, asset_spec, execution, preview
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
@@ -53,7 +54,7 @@ def is_behind(record: Record, online: OnlineStore, now: datetime) -> bool:
 def holdings_of(model: Model, lake: Lake, latest: Latest, as_of: datetime) -> dict[str, Holding]:
     """What the online store is to hold at some moment, by view."""
     return {
-        name: holding(join, lake.read(model.name, name, _partitions(model, latest, name, as_of)), as_of)
+        name: holding(join, in_order(lake.read(model.name, name, _partitions(model, latest, name, as_of))), as_of)
         for name, join in model.views.items()
     }
 
@@ -90,14 +91,14 @@ def online_features(model: Model) -> dg.AssetsDefinition:
     def step(
         context: dg.AssetExecutionContext, lake: LakeResource, feature_store: FeatureStoreResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
-        tables, online, now = lake.open(), feature_store.online(model), datetime.now(UTC)
-        latest = read_latest(tables, model.name)
-        before, inputs = latest.get(ASSET, WHOLE), online_basis(model, latest, now).inputs
-        due = before is None or before.inputs != inputs or is_behind(before, online, now)
-        if before is not None and INPUTS_TAG in context.run.tags and not due:
-            yield from check_results(spec.key, ONLINE, before.details["failures"])
-            return
-        with tables.alone(model.name, ASSET):
+        tables, online = lake.open(), feature_store.online(model)
+        with tables.alone(model.name, ASSET):  # and only then look at the clock: time does not run back in the store
+            now, latest = datetime.now(UTC), read_latest(tables, model.name)
+            before, inputs = latest.get(ASSET, WHOLE), online_basis(model, latest, now).inputs
+            due = before is None or before.inputs != inputs or is_behind(before, online, now)
+            if before is not None and INPUTS_TAG in context.run.tags and not due:
+                yield from check_results(spec.key, ONLINE, before.details["failures"])
+                return
             holdings = holdings_of(model, tables, latest, now)
             store = feature_store.apply(model, tables)
             columns = before.details["columns"] if before else {}

@@ -6,7 +6,7 @@ and the rows right after it are asked as a caller asks them. A release that give
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ml_assets.assets.online_features import holdings_of
 from ml_assets.deployment.parity import Difference, differences
 from ml_assets.deployment.release import as_request
 from ml_assets.feature_store.online import Holding, bring_up_to_date
+from ml_assets.feature_store.types import stored_type
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ml.joins import moment
 from ml_assets.model import Model
@@ -39,11 +40,13 @@ class Parity:
     """What the replay showed.
 
     Attributes:
-        rows: number of rows replayed by cut-off.
+        rows: number of rows replayed by day.
+        looked_up: by day for each side table and group how many rows found their entity, and how many did not, and why.
         found: every difference, with the cut-off and the key of the row.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
+    looked_up: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     found: list[tuple[str, str, Difference]] = field(default_factory=list)
 
     @property
@@ -65,7 +68,10 @@ def parity_spec(model: Model) -> dg.AssetCheckSpec:
 
 
 def parity_result(model: Model, parity: Parity) -> dg.AssetCheckResult:
-    metadata: dict[str, dg.MetadataValue] = {"rows": dg.MetadataValue.json(parity.rows)}
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows": dg.MetadataValue.json(parity.rows),
+        "looked_up": dg.MetadataValue.json(parity.looked_up),
+    }
     if parity.found:
         told = [asdict(found) | {"cut_off": at, "row": key} for at, key, found in parity.found[:100]]
         records = [dg.TableRecord({name: str(value) for name, value in each.items()}) for each in told]
@@ -100,16 +106,19 @@ def replay(model: Model, lake: Lake, latest: Latest, release: Path, pipeline: An
     parity = Parity()
     for day in cut_off_days(latest):
         cleaned = lake.read(model.name, "cleaned_data", [day])
+        rows, cut_off = _right_after(model, lake, latest, cleaned)
+        rows = rows.sort(*([model.contract.event_time] if model.contract.event_time else []), *model.contract.key)
+        rows = rows.head(MOST_ROWS)
         with tempfile.TemporaryDirectory() as folder:
-            rows, as_of, online = _right_after(model, lake, latest, cleaned, folder, fill)
-            rows = rows.sort(*([model.contract.event_time] if model.contract.event_time else []), *model.contract.key)
-            rows = rows.head(MOST_ROWS)
-            scorer = Scorer.load(release, online)
+            holdings = _of_rows(holdings_of(model, lake, latest, cut_off), rows)
+            scorer = Scorer.load(release, fill(model, lake, holdings, folder) if holdings else None)
+            asked = as_request(rows, scorer.manifest)
+            scorer.read(asked)
+            parity.rows[day], parity.looked_up[day] = rows.height, scorer.counts
             offline = _offline(model, lake, day, rows)
-            found = differences(scorer, as_request(rows, scorer.manifest), pipeline, offline, model.inputs)
-        parity.rows[as_of] = rows.height
+            found = differences(scorer, asked, pipeline, offline, model.inputs)
         keys = rows.select(model.contract.key).rows()
-        parity.found += [(as_of, ", ".join(map(str, keys[each.row])), each) for each in found]
+        parity.found += [(cut_off.isoformat(), ", ".join(map(str, keys[each.row])), each) for each in found]
     return parity
 
 
@@ -122,30 +131,28 @@ def cut_off_days(latest: Latest) -> list[str]:
     return there[::-apart][:CUT_OFFS]
 
 
-def _right_after(
-    model: Model, lake: Lake, latest: Latest, cleaned: pl.DataFrame, folder: str, fill: Fill
-) -> tuple[pl.DataFrame, str, OnlineStore | None]:
-    """The latest cut-off before the middle row of a day; its rows until the next value becomes available; and the
-    online store as of the cut-off.
-    """
+def _right_after(model: Model, lake: Lake, latest: Latest, cleaned: pl.DataFrame) -> tuple[pl.DataFrame, datetime]:
+    """The latest cut-off before the middle row of a day, and its rows until the next value becomes available."""
     time = model.contract.event_time
-    if not model.views:
-        return cleaned, str(cleaned.get_column(time).min()) if time else WHOLE, None
     if time is None:
-        now = datetime.now(UTC)
-        return (
-            cleaned,
-            now.isoformat(timespec="seconds"),
-            fill(model, lake, holdings_of(model, lake, latest, now), folder),
-        )
+        return cleaned, datetime.now(UTC)
     at = cleaned.select(moment(pl.col(time)).dt.replace_time_zone("UTC")).to_series()
     middle: datetime = at.sort()[at.len() // 2]
     holdings = holdings_of(model, lake, latest, middle)
     cut_off = max((each.newest for each in holdings.values() if each.newest), default=middle)
     until = min((each.next for each in holdings.values() if each.next), default=None)
-    right_after = (at >= cut_off) & ((at < until) if until else pl.lit(True))
-    online = fill(model, lake, holdings_of(model, lake, latest, cut_off), folder)
-    return cleaned.filter(right_after), cut_off.isoformat(), online
+    return cleaned.filter((at >= cut_off) & ((at < until) if until else pl.lit(True))), cut_off
+
+
+def _of_rows(holdings: Mapping[str, Holding], rows: pl.DataFrame) -> dict[str, Holding]:
+    """Of what an online store is to hold what concerns some rows: a million others would take minutes to write."""
+    some = {}
+    for name, each in holdings.items():
+        kinds = {theirs: stored_type(each.join.types[theirs]) for theirs in each.key}
+        keys = rows.select(pl.col(own).cast(kinds[theirs]).alias(theirs) for own, theirs in each.join.by.items())
+        kept = each.rows.join(keys.unique(), on=each.key, how="semi", maintain_order="left") if each.key else each.rows
+        some[name] = replace(each, rows=kept)
+    return some
 
 
 def _offline(model: Model, lake: Lake, day: str, rows: pl.DataFrame) -> pl.DataFrame:

@@ -30,6 +30,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 
+from ml_assets.feature_store.types import AVAILABLE_AT_US
+
 
 class LakeOfflineStoreConfig(DuckDBOfflineStoreConfig):
     """Its part of `feature_store.yaml`. Feast finds it by the name of the store."""
@@ -152,7 +154,7 @@ def read_table(source: FileSource, _: str) -> ir.Table:
     return table.select(
         (table[name].cast("timestamp('UTC')") if name in times else _stored(table[name])).name(name)
         for name in table.columns
-    )
+    ).mutate(**{AVAILABLE_AT_US: epoch_us(table[source.timestamp_field].cast("timestamp('UTC')"))})
 
 
 def _joinable(view: FeatureView) -> FeatureView:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ml_assets.digests import digest_of_frame
-from ml_assets.feature_store.types import stored_type
+from ml_assets.feature_store.types import AVAILABLE_AT_US, stored_type
 from ml_assets.ml.joins import AVAILABLE_AT, Join
 from ml_assets.serving.online import NO_ENTITY, OnlineStore, entity_key
 
@@ -140,6 +140,7 @@ def _bring(
 def _write(store: "FeatureStore", name: str, rows: pl.DataFrame) -> None:
     """Write rows through Feast, over whatever is there of their entities."""
     view = store.get_feature_view(name)
+    rows = rows.with_columns(pl.col(AVAILABLE_AT).cast(pl.Int64).alias(AVAILABLE_AT_US))
     created = view.batch_source.created_timestamp_column
     if created:  # which of two rows of a second is the later one: decided before
         rows = rows.with_columns(pl.col(AVAILABLE_AT).alias(created))

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import polars as pl
 
 from ml_assets.errors import SettingsError
-from ml_assets.feature_store.types import stored_type
+from ml_assets.feature_store.types import AVAILABLE_AT_US, stored_type
 from ml_assets.lake import Lake
 from ml_assets.ml.joins import AVAILABLE_AT, Join
 from ml_assets.model import Model
@@ -127,7 +127,7 @@ def _definitions(model: Model, lake: Lake) -> str:
     kinds = {
         entities[name][key]: (key, _kind(join.types[key])) for name, join in views.items() for key in join.by.values()
     }
-    used = {kind for _, kind in kinds.values()}
+    used = {"Int64", *(kind for _, kind in kinds.values())}
     used |= {_kind(join.types[column]) for join in views.values() for column in join.columns}
     lines = [f'"""Features of {model.name} as Feast knows them.', "", WRITTEN.format(model=model.name), '"""', ""]
     if views:
@@ -191,6 +191,7 @@ def _schema(join: Join) -> str:
         f"Field(name={name!r}, dtype={_kind(join.types[name])}, description={beside!r})"
         for name, beside in join.columns.items()
     ]
+    fields.append(f"Field(name={AVAILABLE_AT_US!r}, dtype=Int64, description='{AVAILABLE_AT}, in microseconds')")
     return _lines(fields)
 
 
@@ -244,10 +245,9 @@ def _redis(address: str) -> str:
     """Feast's form of an address, `host:port,db=0,ssl=true,password="..."`."""
     parts = urlsplit(address)
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or parts.query or ":" in parts.hostname:
-        shown = parts._replace(netloc=parts.netloc.rsplit("@", maxsplit=1)[-1]).geturl()
         raise SettingsError(
-            f"online store {shown!r}: Feast is told a Redis as redis://[user:password@]host[:port][/db], or rediss:// "
-            "with TLS, and nothing else"
+            "online store: Feast is told a Redis as redis://[user:password@]host[:port][/db], or rediss:// with TLS, "
+            "and nothing else"
         )
     said = [f"{parts.hostname}:{parts.port or 6379}", f"db={parts.path.strip('/') or 0}"]
     said += ["ssl=true"] if parts.scheme == "rediss" else []

@@ -2,6 +2,10 @@
 
 import polars as pl
 
+# Field of every view: its `available_at` in microseconds since 1970. Feast keeps its own times to the second, and in
+# SQLite by the clock of the machine's time zone.
+AVAILABLE_AT_US = "available_at_us"
+
 
 def stored_type(kind: pl.DataType) -> pl.DataType:
     """Int64, Float64, Boolean or String, which holds every value of `kind`.

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from ml_assets.lake import Lake
 from ml_assets.model import Model
@@ -23,7 +24,7 @@ class FeatureStoreResource(dg.ConfigurableResource):
     """
 
     root: str
-    place: str
+    place: str = Field(repr=False)
 
     def folder(self, model: Model) -> Path:
         return Path(self.root) / model.name

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 
 from ml_assets.deployment.local import LocalTarget
 
@@ -20,7 +21,7 @@ class ServingResource(dg.ConfigurableResource):
     home: str
     releases: str
     port: int
-    online: str = ""
+    online: str = Field("", repr=False)
 
     def target(self) -> LocalTarget:
         return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)

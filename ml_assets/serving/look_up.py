@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from ml_assets.errors import OnlineStoreError
 from ml_assets.feature_store.types import stored_type
 from ml_assets.serving.bundle import View
 from ml_assets.serving.frames import polars_type
@@ -22,7 +23,8 @@ class LookedUp:
     Attributes:
         columns: shape (rows, looked-up columns), null where there was nothing.
         missing: for each row the views that gave nothing, and why: `unknown` (no such entity), `stale` (older than the
-            view's freshness), `later` (available only after the row's event, so that training would not have had it).
+            view's freshness), `later` (the newest value became available after the row's event, and the store holds no
+            older one).
         counts: of each view how many rows had which outcome.
     """
 
@@ -54,10 +56,14 @@ def look_up(store: OnlineStore, views: Sequence[View], rows: pl.DataFrame, event
         values = [each.values if each and outcome == FOUND else None for each, outcome in zip(found, said, strict=True)]
         for name, column in view.columns.items():
             kind = polars_type(column)
-            held = pl.Series(
-                column.name, [each and each[name] for each in values], dtype=stored_type(kind), strict=True
-            )
-            columns.append(held.cast(kind))
+            held = [each and each[name] for each in values]
+            try:
+                columns.append(pl.Series(column.name, held, dtype=stored_type(kind), strict=True).cast(kind))
+            except (TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+                raise OnlineStoreError(
+                    f"the online store holds {name!r} of {view.name} in another type than the release reads, a {kind}; "
+                    f"train and deploy anew: {error}"
+                ) from None
     return LookedUp(pl.DataFrame(columns), missing, counts)
 
 
@@ -69,7 +75,7 @@ def _outcome(view: View, found: Found | None, at: int | None) -> str:
         return FOUND
     if at is None:
         return UNKNOWN
-    age = at - found.at * 1_000_000
+    age = at - found.at
     if age < 0:
         return LATER
     return FOUND if age <= view.freshness * 1_000_000 else STALE

@@ -6,18 +6,17 @@ SQLite: a table `<project>_<view>` with a row per entity and feature. Redis: a h
 Beside them stands for each view a mark, which says which content was written to its end.
 """
 
-import calendar
 import contextlib
 import re
 import sqlite3
 import struct
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from ml_assets.errors import OnlineStoreError
+from ml_assets.feature_store.types import AVAILABLE_AT_US
 
 Value = int | float | str | bool | None
 SECONDS = 2.0  # to wait for a store that does not answer
@@ -26,7 +25,7 @@ _AT_ONCE = 500  # keys in one question to SQLite, which takes 32,766 at most
 
 
 class Found(NamedTuple):
-    """What the store holds of one entity. `at` is its `available_at`, in seconds since 1970."""
+    """What the store holds of one entity. `at` is its `available_at`, in microseconds since 1970."""
 
     at: int
     values: dict[str, Value]
@@ -130,6 +129,14 @@ def _varint(content: bytes, position: int) -> tuple[int, int]:
         shift += 7
 
 
+def _found(columns: Sequence[str], values: Mapping[str, bytes]) -> Found | None:
+    """What the store holds of an entity, of the values by column."""
+    at = decode(values.get(AVAILABLE_AT_US, b""))
+    if not isinstance(at, int):
+        return None
+    return Found(at, {name: decode(values[name]) for name in columns if name in values})
+
+
 class SqliteStore:
     """A SQLite file. Each thread has a connection of its own, and opens a file that was put in its place."""
 
@@ -145,28 +152,21 @@ class SqliteStore:
 
     def _read(self, connection: sqlite3.Connection, ask: Ask) -> list[Found | None]:
         there = list({each for each in ask.keys if each is not None})
-        found: dict[bytes, tuple[int, dict[str, bytes]]] = {}
+        found: dict[bytes, dict[str, bytes]] = {}
         for first in range(0, len(there), _AT_ONCE):
             some = there[first : first + _AT_ONCE]
             marks = ",".join("?" * len(some))
             # The columns that count are picked below: SQLite finds an entity by its key alone fastest.
-            question = f"SELECT entity_key, feature_name, value, event_ts FROM {self._table(ask.view)} WHERE entity_key"
+            question = f"SELECT entity_key, feature_name, value FROM {self._table(ask.view)} WHERE entity_key"
             try:
                 rows = connection.execute(f"{question} IN ({marks})", some).fetchall()
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):
                     return [None] * len(ask.keys)
                 raise
-            for key, name, value, at in rows:
-                if key not in found:
-                    # Feast writes the clock time in UTC as if it were the local one.
-                    found[key] = calendar.timegm(time.localtime(at)), {}
-                found[key][1][name] = value
-        wanted = {
-            key: Found(at, {name: decode(values[name]) for name in ask.columns if name in values})
-            for key, (at, values) in found.items()
-        }
-        return [wanted.get(each) if each is not None else None for each in ask.keys]
+            for key, name, value in rows:
+                found.setdefault(key, {})[name] = value
+        return [_found(ask.columns, found.get(each, {})) if each is not None else None for each in ask.keys]
 
     def marks(self) -> dict[str, str]:
         if not self._path.exists():
@@ -188,9 +188,10 @@ class SqliteStore:
         self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
     ) -> None:
         wanted = set(keys)
-        marks = ",".join("?" * len(columns))
+        kept = [AVAILABLE_AT_US, *columns]
+        marks = ",".join("?" * len(kept))
         with self._writing() as connection:
-            connection.execute(f"DELETE FROM {self._table(view)} WHERE feature_name NOT IN ({marks})", columns)
+            connection.execute(f"DELETE FROM {self._table(view)} WHERE feature_name NOT IN ({marks})", kept)
             there = connection.execute(f"SELECT DISTINCT entity_key FROM {self._table(view)}").fetchall()
         self.remove(view, columns, [key for (key,) in there if key not in wanted])
 
@@ -240,16 +241,16 @@ class RedisStore:
                 if key is not None:
                     pipe.hmget(key + self._project, fields)
         answers = iter(self._run(pipe))
-        return [[None if key is None else self._found(ask.columns, next(answers)) for key in ask.keys] for ask in asks]
-
-    @staticmethod
-    def _found(columns: Sequence[str], answer: Sequence[bytes | None]) -> Found | None:
-        at, *values = answer
-        if at is None:
-            return None
-        seconds = _varint(at, 1)[0] if at[:1] == b"\x08" else 0
-        held = zip(columns, values, strict=True)
-        return Found(seconds, {name: decode(value) for name, value in held if value is not None})
+        found: list[list[Found | None]] = []
+        for ask in asks:
+            names = [None, AVAILABLE_AT_US, *ask.columns]  # of the fields; the first is Feast's own time
+            held: list[Found | None] = []
+            for key in ask.keys:
+                values = {} if key is None else dict(zip(names, next(answers), strict=True))
+                there = {name: value for name, value in values.items() if name and value is not None}
+                held.append(_found(ask.columns, there))
+            found.append(held)
+        return found
 
     def marks(self) -> dict[str, str]:
         [found] = self._run(self._client.pipeline(transaction=False).hgetall(self._marks))
@@ -282,14 +283,17 @@ class RedisStore:
         if gone:
             pipe: Any = self._client.pipeline(transaction=False)
             for key in wanted:
-                pipe.hdel(key, *self._fields(view, gone)[1:])
+                pipe.hdel(key, *self._fields(view, gone)[2:])
             self._run(pipe)
 
     def _fields(self, view: str, columns: Iterable[str]) -> list[bytes]:
         import mmh3
 
-        hashed = (struct.pack("<I", mmh3.hash(f"{view}:{name}", signed=False)) for name in columns)
-        return [f"_ts:{view}".encode(), *hashed]
+        names = (AVAILABLE_AT_US, *columns)
+        return [
+            f"_ts:{view}".encode(),
+            *(struct.pack("<I", mmh3.hash(f"{view}:{name}", signed=False)) for name in names),
+        ]
 
     def _run(self, pipe: Any) -> list[Any]:
         try:

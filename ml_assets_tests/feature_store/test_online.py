@@ -120,7 +120,7 @@ def test_every_value_comes_back_to_the_last_bit_and_as_feast_itself_reads_it(pla
             row = place.holdings(there)[name].rows.filter(*(pl.col(one) == value for one, value in key.items()))
             assert (each is None) == row.is_empty()
             if each is not None:
-                assert each.at == row.item(0, AVAILABLE_AT).timestamp()
+                assert each.at == row.item(0, AVAILABLE_AT).timestamp() * 1e6
                 assert each.values == row.select(list(join.columns)).row(0, named=True)
     assert compared > 60
 
@@ -201,7 +201,7 @@ def test_rows_of_nothing_but_nulls_are_written(place: Place) -> None:
     place.fill({"past": past([(1, 24, None, None)])}, before=before)
     [found] = place.read("past", {"carrier": 1})
     assert found is not None
-    assert found.at == at(2).timestamp()
+    assert found.at == at(2).timestamp() * 1e6
     assert set(found.values.values()) == {None}
 
 
