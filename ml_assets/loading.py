@@ -15,6 +15,7 @@ import polars as pl
 from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
+from ml_assets.feature_store.types import AVAILABLE_AT_US
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
@@ -91,10 +92,8 @@ def _load_lookup(spec: ModelSpec, declared: LookupSpec, folder: Path, rows: Cont
     if time is not None and rows.event_time is not None:
         _refuse_odd_clock(spec, f"{spec.name}: {key}", rows.types[rows.event_time])
     lookup = Lookup(declared, contract.with_key([*declared.by.values(), *([time] if time else [])]))
-    if AVAILABLE_AT in contract.types:
-        raise ModelDefinitionError(
-            f"{place}: {AVAILABLE_AT!r} is a column of every side table; give yours another name"
-        )
+    if taken := sorted({AVAILABLE_AT, AVAILABLE_AT_US} & set(contract.types)):
+        raise ModelDefinitionError(f"{place}: {taken[0]!r} is a column of every side table; give yours another name")
     if taken := [name for name in lookup.types if name in rows.types]:
         raise ModelDefinitionError(f"{spec.name}: {key}: column {taken[0]!r} is in the contract of the rows already")
     _check_limits(spec, f"{key}: source", declared.source, contract, place)

@@ -55,6 +55,7 @@ def said_of(project: Project, contract: tuple[str, str], *lookups: dict[str, obj
         ({}, ', metadata={"role": "target"}', r"column 'since' has the role 'target'; in a side table only event_time"),
         ({"source": LOOKUP["source"] | {"limits": {"columns": {"size": 0.1}}}}, "", r"names 'size', which is not in"),  # type: ignore[operator]
         ({"name": "order"}, "", r"column 'order_zone' is in the contract of the rows already"),
+        ({}, ")\n    available_at: int = pa.Field(nullable=True", r"'available_at' is a column of every side table"),
     ],
 )
 def test_a_lookup_that_cannot_be_joined_is_refused_when_definitions_load(

@@ -188,6 +188,8 @@ def _look_at_online(model: Model, states: _States, online: OnlineStore) -> None:
     try:
         if changing:
             reason = "its views change"
+        elif record is None and not any(states.latest.of(name) for name in model.views):
+            return  # nothing has arrived yet
         elif record is None or record.inputs != basis.inputs:
             reason = "the online store was not filled from these side tables and groups"
         elif is_behind(record, online, states.now):

@@ -8,6 +8,7 @@ from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.errors import SourceUnavailableError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import append_records, held
+from ml_assets.serving.online import open_online
 from ml_assets.sources.feed import survey
 from ml_assets.spec import Gates, Retrain
 from ml_assets_tests.project import Project
@@ -52,6 +53,17 @@ def test_each_attempt_at_what_a_source_did_not_give_is_another_one(small: Projec
     due = due_data(model, copy)
     assert due.needs == {}
     assert "It failed 7 time(s)" in str(due.problems["raw_data 2025-01-05"])
+
+
+def test_the_online_store_is_left_alone_until_something_has_arrived(project: Project) -> None:
+    project.add_demo_model()
+    for folder in ("orders", "outcomes"):
+        (project.landing / "late_deliveries" / folder).mkdir(parents=True)
+    model, online = project.model(), open_online(project.settings.online_place, "late_deliveries")
+    assert model.views
+    assert due_data(model, project.lake, online).needs == {}
+    project.land(1)
+    assert "online_features" in due_data(model, project.lake, online).needs["2025-01-01"].assets
 
 
 def test_changed_gates_ask_for_a_verdict_and_not_for_a_training(small: Project) -> None:

@@ -28,7 +28,7 @@ from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import status_of, tell_status
 from ml_assets_tests.end_to_end.test_lookups import wind, zones
-from ml_assets_tests.project import SMALL_MODEL, Project
+from ml_assets_tests.project import SMALL_MODEL, Project, free_port
 
 NAME = "late_deliveries"
 CONTRACT = '''
@@ -179,6 +179,13 @@ def test_a_lost_online_store_is_noticed_and_filled_from_the_lake(made: Project) 
     )
     made.materialize()
     assert ask(made, ORDER, ORDER | {"restaurant_id": "r017"}).json()["predictions"] == answers
+
+
+def test_a_store_that_does_not_answer_is_a_problem_and_no_reason_to_run(made: Project) -> None:
+    online = open_online(f"redis://127.0.0.1:{free_port()}/0", NAME)
+    due = due_data(made.model(), made.lake, online)
+    assert due.needs == {}
+    assert "does not answer" in str(due.problems["online_features"])
 
 
 # What can go wrong between training and serving, and which feature must be named.
