@@ -17,7 +17,7 @@ stop: install
 	@$(BIN)/ml-assets stop
 
 test: install-dev
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill

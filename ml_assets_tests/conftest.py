@@ -19,11 +19,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["DO_NOT_TRACK"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with few and long tests first, so that the workers finish together."""
-    items.sort(key=lambda item: not {"examples", "end_to_end"} & set(item.path.parts))
-
-
 @pytest.fixture(scope="session")
 def make_project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Project]]:
     """Make projects; their endpoint servers are stopped at the end."""
