@@ -4,11 +4,10 @@ import contextlib
 import importlib.util
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ml_assets_tests.project import free_port
+from ml_assets_tests.project import free_port, wait_until
 
 PASSWORD = "open,sesame 42"
 
@@ -27,9 +26,6 @@ def redis_program() -> str | None:
 @contextlib.contextmanager
 def redis_server(program: str, folder: Path) -> Iterator[str]:
     """The address of a server that keeps everything in memory."""
-    import redis
-    from redis.exceptions import ConnectionError
-
     port = free_port()
     options = [
         "--port",
@@ -47,12 +43,17 @@ def redis_server(program: str, folder: Path) -> Iterator[str]:
         process = subprocess.Popen([program, *options], cwd=folder, stdout=log, stderr=log)
     try:
         url = f"redis://:open%2Csesame%2042@127.0.0.1:{port}/0"
-        for _ in range(100):
-            with contextlib.suppress(ConnectionError):
-                redis.Redis.from_url(url).ping()
-                break
-            time.sleep(0.05)
+        wait_until(lambda: _answers(url), 10, f"Redis answers; see {folder}/redis.log")
         yield url
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _answers(url: str) -> bool:
+    import redis
+
+    try:
+        return bool(redis.Redis.from_url(url).ping())
+    except redis.exceptions.ConnectionError:
+        return False

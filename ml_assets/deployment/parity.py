@@ -20,8 +20,8 @@ class Difference:
 
     Attributes:
         feature: its name; `estimator` if all features agree and the scores do not.
-        what: `type of <column>` (a column that it reads), `value` (of the feature itself), `prepared` (as the fitted
-            Pipeline scales or encodes it) or `score`.
+        what: `type of <column>` (a column that it reads), `column`, `type` or `value` (of the feature itself),
+            `prepared` or `number of columns` (as the fitted Pipeline scales or encodes it), or `score`.
     """
 
     feature: str

@@ -27,24 +27,10 @@ from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, 
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import status_of, tell_status
-from ml_assets_tests.end_to_end.test_lookups import wind, zones
+from ml_assets_tests.end_to_end.test_lookups import CONTRACT, FEATURES, wind, zones
 from ml_assets_tests.project import SMALL_MODEL, Project, free_port
 
 NAME = "late_deliveries"
-CONTRACT = '''
-
-class Forecast(pa.DataFrameModel):
-    """Hourly, for the whole town."""
-
-    at: UtcTime = pa.Field(metadata={"role": "event_time"})
-    wind: float = pa.Field(ge=0, le=200)
-
-
-class Zones(pa.DataFrameModel):
-    zone: str
-    hills: float = pa.Field(ge=0, nullable=True)
-'''
-FEATURES = '\nFEATURES += [pl.col("forecast_wind"), (pl.col("zones_hills") * pl.col("distance_km")).alias("climb")]\n'
 GROUPS = [
     {
         "name": "restaurant_history",
