@@ -108,19 +108,19 @@ class Features:
             )
         return checked
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return list(self.types)
 
-    @property
+    @cached_property
     def numeric(self) -> list[str]:
         return [name for name, kind in self.types.items() if kind == pl.Float64]
 
-    @property
+    @cached_property
     def categorical(self) -> list[str]:
         return [name for name, kind in self.types.items() if kind == pl.String]
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Columns that the features read, in order of first use: what a request has to carry."""
         return list(dict.fromkeys(name for each in self.expressions for name in each.meta.root_names()))
@@ -140,10 +140,14 @@ class Features:
         An expression sees no other column than those that the features read. Infinities and NaN, such as a ratio to
         zero gives, become null, which the model imputes.
         """
-        rows = in_company(frame.select(self.inputs))
-        computed = rows.select(each.cast(self.types[each.meta.output_name()]) for each in self.expressions)
-        finite = [pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric]
-        return computed.head(frame.height).with_columns(finite)
+        computed = in_company(frame.select(self.inputs)).select(self._typed).head(frame.height)
+        if not self.numeric or computed.select(pl.sum_horizontal(self.numeric).is_finite().all()).item():
+            return computed  # as nearly always; the sum of finite numbers may be infinite, which does no harm here
+        return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
+
+    @cached_property
+    def _typed(self) -> list[pl.Expr]:
+        return [each.cast(self.types[each.meta.output_name()]) for each in self.expressions]
 
     def to_json(self) -> dict[str, Any]:
         """The features as a release stores them: name, type (`number` or `text`) and expression in the stable form."""

@@ -1,5 +1,7 @@
 """A request's rows as a table of the contract's types, by declaration and never by inference."""
 
+import functools
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +18,8 @@ _TYPES: dict[str, type[pl.DataType]] = {
     )
 }
 
+_AWARE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")  # a time that says its zone
+
 
 def describe(name: str, kind: pl.DataType, *, nullable: bool, needed: bool) -> Input:
     """How a manifest says what a column of the contract is."""
@@ -24,6 +28,7 @@ def describe(name: str, kind: pl.DataType, *, nullable: bool, needed: bool) -> I
     return Input(name, type(kind).__name__, nullable, needed)
 
 
+@functools.cache
 def polars_type(column: Input) -> pl.DataType:
     """The type that `describe` was given."""
     if column.type == "Datetime":
@@ -88,20 +93,20 @@ def _times(values: list[Any], column: Input, kind: pl.DataType) -> pl.Series:
             raise InvalidRequestError(f"row {number}: column {column.name!r} is {value!r:.80}, not a {kind} as text")
     texts = pl.Series(column.name, values, dtype=pl.String)
     if isinstance(kind, pl.Datetime):
-        aware = texts.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$")
-        if kind.time_zone is not None and not aware.fill_null(True).all():
-            number = aware.fill_null(True).to_list().index(False)
-            raise InvalidRequestError(
-                f"row {number}: column {column.name!r} is {values[number]!r:.80}, without a time zone; "
-                "write it like 2025-01-31T12:00:00Z"
-            )
+        for number, value in enumerate(values if kind.time_zone else ()):
+            if value is not None and not _AWARE.search(value):
+                raise InvalidRequestError(
+                    f"row {number}: column {column.name!r} is {value!r:.80}, without a time zone; "
+                    "write it like 2025-01-31T12:00:00Z"
+                )
         zone = "UTC" if kind.time_zone else None
         times = texts.str.to_datetime(time_unit=kind.time_unit, time_zone=zone, strict=False)
-        times = times.dt.convert_time_zone(kind.time_zone) if kind.time_zone else times
+        if kind.time_zone not in (None, "UTC"):
+            times = times.dt.convert_time_zone(kind.time_zone)  # type: ignore[arg-type]
     else:
         times = texts.str.to_date(strict=False)
-    if (lost := times.is_null() & texts.is_not_null()).any():
-        number = lost.to_list().index(True)
+    if times.null_count() > texts.null_count():
+        number = (times.is_null() & texts.is_not_null()).to_list().index(True)
         raise InvalidRequestError(f"row {number}: column {column.name!r} is {values[number]!r:.80}, not a {kind}")
     return times
 
