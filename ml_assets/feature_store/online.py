@@ -91,13 +91,16 @@ def bring_up_to_date(
     """Write to Feast's online store what it lacks, and remove what it is not to hold any more.
 
     Args:
-        before: for each view the table (`Holding.table`) of what was written last.
+        before: for each view the table (`Holding.table`) of what was written last; also for those that are no more.
         columns: the columns that each view had then; without them, those that it has now.
 
     Returns:
         For each view the number of entities that were written or removed.
     """
     written = {}
+    for name in before.keys() - holdings.keys():
+        keys = [_key_of(each) for each in before[name].get_column(ENTITY)]
+        online.drop(name, (columns or {}).get(name, ()), keys)
     for name, each in holdings.items():
         gone = [column for column in (columns or {}).get(name, ()) if column not in each.join.columns]
         added = columns is not None and name in columns and set(each.join.columns) - set(columns[name])

@@ -56,8 +56,8 @@ def write_repository(folder: Path, model: Model, lake: Lake, online: Path | str)
 def apply(folder: Path) -> "FeatureStore":
     """Bring Feast's registry and its online tables to what `repo.py` says, as `feast apply` does.
 
-    Views and entities that are no longer there go, with their values in the online store. Applied twice, nothing
-    changes. Processes wait for each other.
+    Views and entities that are no longer there go. What they left in Redis goes with `online.bring_up_to_date`, because
+    Feast would take values of other models too. Applied twice, nothing changes. Processes wait for each other.
     """
     with warnings.catch_warnings():  # Feast's import shows every deprecation warning of every package from then on
         from feast import Entity, FeatureService, FeatureStore, FeatureView, FileSource
@@ -101,6 +101,8 @@ def _configuration(model: Model, online: Path | str) -> str:
     else:
         # Our writer decides what is newest: a corrected value is as old as the one whose place it takes.
         store = ["type: redis", f"connection_string: {_yaml(_redis(online))}", "skip_dedup: true"]
+        # Feast finds a removed view's values by a pattern that also fits a model whose name ends alike.
+        store.append("full_scan_for_deletion: false")
     return "\n".join(
         [
             f"# {WRITTEN.format(model=model.name)}",

@@ -58,6 +58,9 @@ class OnlineStore(Protocol):
     def remove(self, view: str, columns: Iterable[str], keys: Sequence[bytes]) -> None:
         """Remove entities from a view."""
 
+    def drop(self, view: str, columns: Iterable[str], keys: Sequence[bytes]) -> None:
+        """Remove a view that the model has no more, of which these columns and entities were written, and its mark."""
+
     def keep_only(
         self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
     ) -> None:
@@ -184,6 +187,11 @@ class SqliteStore:
         with self._writing() as connection:
             connection.executemany(f"DELETE FROM {self._table(view)} WHERE entity_key = ?", [(each,) for each in keys])
 
+    def drop(self, view: str, columns: Iterable[str], keys: Sequence[bytes]) -> None:
+        with self._writing() as connection:
+            connection.execute(f"DROP TABLE IF EXISTS {self._table(view)}")
+        self.mark(view, None)
+
     def keep_only(
         self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]
     ) -> None:
@@ -266,6 +274,10 @@ class RedisStore:
         for key in keys:
             pipe.hdel(key + self._project, *fields)
         self._run(pipe)
+
+    def drop(self, view: str, columns: Iterable[str], keys: Sequence[bytes]) -> None:
+        self.remove(view, columns, keys)
+        self.mark(view, None)
 
     def keep_only(
         self, view: str, columns: Sequence[str], gone: Sequence[str], names: Iterable[str], keys: Iterable[bytes]

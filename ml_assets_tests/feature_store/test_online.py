@@ -261,6 +261,46 @@ def test_a_model_whose_name_ends_like_another_leaves_that_ones_entities_alone(re
     assert None not in there
 
 
+def test_a_view_that_the_model_has_no_more_goes_and_another_models_of_the_same_name_stays(
+    redis_url: str, tmp_path: Path
+) -> None:
+    carriers, tables = ({"carrier": 1}, {"carrier": 2}), {"past": past([(1, 24, 5, 1.0), (2, 24, 6, 2.0)])}
+    held: dict[str, Place] = {}
+    for name in ("late_rides", "rides"):
+        trips = Trips(tmp_path / name, name=name)
+        model = trips.model()
+        write_repository(trips.root / "feast", model, trips.lake, redis_url)
+        held[name] = Place(model, trips, apply(trips.root / "feast"), open_online(redis_url, name), redis_url)
+        held[name].fill(tables)
+    late, rides = held.values()
+    there, before = late.read("past", *carriers), rides.holdings(tables)["past"].table()
+    columns = {"past": list(rides.model.views["past"].columns)}
+    write_repository(
+        rides.trips.root / "feast",
+        Trips(tmp_path / "rides", name="rides", groups=()).model(),
+        rides.trips.lake,
+        redis_url,
+    )
+    store = apply(rides.trips.root / "feast")
+    assert "past" not in {each.name for each in store.list_feature_views()}
+    bring_up_to_date(store, rides.online, {}, {"past": before}, columns)
+    assert rides.read("past", *carriers) == [None, None]
+    assert "past" not in rides.online.marks()
+    assert late.read("past", *carriers) == there
+    assert None not in there
+
+
+def test_a_view_that_was_dropped_is_filled_again_when_it_returns(place: Place) -> None:
+    tables = {"past": past([(1, 24, 5, 1.0)])}
+    place.fill(tables)
+    before = {"past": place.holdings(tables)["past"].table()}
+    bring_up_to_date(place.feast, place.online, {}, before, {"past": list(place.model.views["past"].columns)})
+    assert place.read("past", {"carrier": 1}) == [None]
+    apply(place.trips.root / "feast")
+    place.fill(tables)
+    assert place.read("past", {"carrier": 1}) != [None]
+
+
 def test_outcomes_of_a_look_up(place: Place) -> None:
     place.fill({"past": past([(1, 24, 5, math.pi)])})
     view = view_of("past", place.model.views["past"])
