@@ -15,6 +15,7 @@ import polars as pl
 from ml_assets.digests import digest_of
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.ml.purity import Possible
+from ml_assets.serving.frames import SERVED_TYPES
 
 SURROGATE_KEY = "_key"  # identifies a row of a contract that has no column with the role key
 ROLES = ("key", "entity", "event_time", "request", "outcome", "target", "known_at")
@@ -73,7 +74,17 @@ class Contract:
             roles[name] = frozenset([role] if role else ())
         contract = cls(schema, roles)
         contract._refuse_odd_times(place)
+        contract._refuse_unserved_types(place)
         return contract
+
+    def _refuse_unserved_types(self, place: str) -> None:
+        """What is known beforehand is sent with a request or looked up for it."""
+        for name in self.beforehand:
+            if type(self.types[name]) not in SERVED_TYPES:
+                raise ModelDefinitionError(
+                    f"{place}: column {name!r} is a {self.types[name]}, which no request can carry; declare it as one "
+                    f"of {', '.join(each.__name__ for each in SERVED_TYPES)}"
+                )
 
     def _refuse_odd_times(self, place: str) -> None:
         for role in ("event_time", "known_at"):
@@ -92,6 +103,7 @@ class Contract:
 
     def _refuse_nonsense(self, place: str) -> None:
         self._refuse_odd_times(place)
+        self._refuse_unserved_types(place)
         if len(targets := self.having("target")) > 1:
             raise ModelDefinitionError(f"{place}: {len(targets)} columns have the role target: {targets}")
         if not self.having("target"):

@@ -4,10 +4,10 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 PATTERN = r"^\d+[smhd]$"
-Duration = Annotated[str, StringConstraints(pattern=PATTERN)]
+LONGEST = timedelta(days=36_500)  # dates that are so far away can still be reckoned with
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -19,4 +19,18 @@ def parse_duration(text: str) -> timedelta:
     """
     if not re.match(PATTERN, text):
         raise ValueError(f"{text!r} is no duration; write a number and s, m, h or d, such as 6h")
-    return timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+    try:
+        duration = timedelta(**{_UNITS[text[-1]]: int(text[:-1])})
+    except OverflowError:
+        duration = timedelta.max
+    if duration > LONGEST:
+        raise ValueError(f"{text!r} is longer than a hundred years; write {LONGEST.days}d at most")
+    return duration
+
+
+def _duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, StringConstraints(pattern=PATTERN), AfterValidator(_duration)]

@@ -76,6 +76,13 @@ def test_a_time_that_a_table_would_give_back_otherwise_is_refused(kind: tuple[st
     contract(type=Annotated[pl.Datetime, "us", None], gt=None)
 
 
+@pytest.mark.parametrize("kind", [pl.Decimal, pl.Categorical, pl.Time, pl.Duration, pl.Binary])
+def test_a_type_that_no_request_can_carry_is_refused(kind: type[pl.DataType]) -> None:
+    with pytest.raises(ModelDefinitionError, match=r"column 'amount' is a .*, which no request can carry; declare it"):
+        contract(type=kind, gt=None)
+    contract(type=kind, gt=None, metadata={"role": "outcome"})
+
+
 def test_a_contract_without_a_target_is_refused() -> None:
     class Rows(pa.DataFrameModel):
         amount: float = pa.Field(metadata={"role": "request"})

@@ -43,6 +43,8 @@ def test_params_without_a_class_change_the_default_forest_and_with_a_class_stand
         ({"split": {"test": 0.8, "validation": 0.3}}, "split", "leave no rows"),
         ({"outcomes": {"kind": "files", "uri": "x", "key": ["id"]}}, "", "batch: day"),
         ({"split": {"test_from": "2025-01-01"}}, "split", "by: time"),
+        ({"retrain": {"cooldown": "900000d"}}, "retrain", "'900000d' is longer than a hundred years"),
+        ({"retrain": {"cooldown": "9999999999999h"}}, "retrain", "is longer than a hundred years"),
         ({"source": {"kind": "files", "uri": "x", "batch": "day"}}, "source", "needs `start`"),
         ({"source": {"kind": "ftp", "uri": "x"}}, "source", "files"),
         ({"source": {"kind": "files", "uri": "{{ env.HOME }}/x"}}, "source", "env.HOME"),

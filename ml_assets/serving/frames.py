@@ -10,13 +10,11 @@ import polars as pl
 from ml_assets.errors import InvalidRequestError
 from ml_assets.serving.bundle import Input
 
-_TYPES: dict[str, type[pl.DataType]] = {
-    name: getattr(pl, name)
-    for name in (
-        *("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"),
-        *("Float32", "Float64", "String", "Boolean", "Date"),
-    )
-}
+SERVED_TYPES: tuple[type[pl.DataType], ...] = (  # of columns that a request can carry
+    *(pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64),
+    *(pl.Float32, pl.Float64, pl.String, pl.Boolean, pl.Date, pl.Datetime),
+)
+_TYPES = {kind.__name__: kind for kind in SERVED_TYPES}
 
 _AWARE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")  # a time that says its zone
 
