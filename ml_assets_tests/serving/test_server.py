@@ -12,7 +12,7 @@ import requests
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, read_pointer, write_pointer
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, read_pointer, write_pointer
 from ml_assets.serving.scorer import Scorer
 from ml_assets_tests.project import Project, free_port, wait_until
 
@@ -73,9 +73,9 @@ def test_a_wrong_request_is_answered_with_what_is_wrong(
 
 def tampered(folder: Path, what: str) -> None:
     if what == "byte":
-        content = bytearray((folder / PIPELINE).read_bytes())
+        content = bytearray((folder / GRAPH).read_bytes())
         content[len(content) // 2] ^= 1
-        (folder / PIPELINE).write_bytes(content)
+        (folder / GRAPH).write_bytes(content)
     elif what == "added":
         (folder / "more.txt").write_text("x")
     elif what == "removed":
@@ -101,7 +101,7 @@ def test_a_release_of_another_format_or_with_features_of_another_form_is_refused
     older = {name: value for name, value in written.items() if name != "features"} | {"format": 1, "expressions": []}
     polars = {"form": 1, "features": [{"name": "items", "type": "number", "expression": {"Column": "items"}}]}
     for manifest, said in (
-        (older, "has the format 1; this server reads 3: build the release again"),
+        (older, "has the format 1; this server reads 4: build the release again"),
         (
             written | {"features": written["features"] | {"form": 2}},
             "stored in form 2; this version of ml-assets reads 1",
