@@ -16,10 +16,17 @@ UNSEEN = "(a category that no training row has)"
 
 @dataclass(frozen=True)
 class ThresholdRows:
-    """`features` as the model takes them, and for each row the feature that lies on a split value."""
+    """Rows that come in groups: those of one group belong to one split of a tree and differ in its feature alone.
+
+    Attributes:
+        features: as the model takes them.
+        at: for each row the feature that lies on a split value.
+        group: for each row the number of its group, shape (rows,).
+    """
 
     features: pl.DataFrame
     at: list[str]
+    group: np.ndarray
 
 
 @dataclass
@@ -44,7 +51,7 @@ def threshold_rows(parts: Parts, base: pl.DataFrame) -> ThresholdRows:
         base: features of some rows, at least one, which supply what a path leaves open.
     """
     if isinstance(parts.estimator, Linear):
-        return ThresholdRows(base.clear(), [])
+        return ThresholdRows(base.clear(), [], np.empty(0, int))
     trees = parts.estimator.trees
     above = [_above(tree) for tree in trees]
     chosen = _chosen(parts, trees)
@@ -53,6 +60,7 @@ def threshold_rows(parts: Parts, base: pl.DataFrame) -> ThresholdRows:
     where = {name: position for position, name in enumerate(base.columns)}
     rows: list[list[Any]] = []
     at: list[str] = []
+    group: list[int] = []
     for count, (number, node) in enumerate(chosen):
         tree = trees[number]
         row = list(samples[count % len(samples)])
@@ -65,7 +73,8 @@ def threshold_rows(parts: Parts, base: pl.DataFrame) -> ThresholdRows:
             row[where[name]] = value
             rows.append(row)
             at.append(name)
-    return ThresholdRows(pl.DataFrame(rows, base.schema, orient="row"), at)
+            group.append(count)
+    return ThresholdRows(pl.DataFrame(rows, base.schema, orient="row"), at, np.array(group, int))
 
 
 def _chosen(parts: Parts, trees: list[Tree]) -> list[tuple[int, int]]:
@@ -207,4 +216,6 @@ def _on(path: _Path, value: Any) -> Any:
         return None
     if value is not None and path.low < value <= path.high:
         return value
-    return path.high if np.isfinite(path.high) else np.nextafter(path.low, np.inf)
+    if np.isfinite(path.high):
+        return path.high
+    return np.nextafter(path.low, np.inf) if np.isfinite(path.low) else 0.0
