@@ -107,7 +107,7 @@ def fitted(draw: st.DrawFn, kind: Any) -> Fitted:
     task: Task = "regression"
     answer = signal * 10.0 ** random.integers(-3, 4)
     if hasattr(kind, "predict_proba"):
-        classes = draw(st.sampled_from([2, 2, 3, 5]))
+        classes = draw(st.sampled_from([2, 2, 3, 9]))
         task = "binary" if classes == 2 else "multiclass"
         answer = np.argsort(np.argsort(signal)) * classes // rows
     elif kind is HistGradientBoostingRegressor and draw(st.booleans()):

@@ -1,9 +1,10 @@
 """A Pipeline's parts as one ONNX graph that computes what scikit-learn computes, operation by operation.
 
 Inputs `numbers` (double, null as NaN) and `texts` (string), each of shape (rows, features of the kind) where there are
-any; outputs `scores` (double, shape (rows, classes), or (rows, 1) of values) and `prepared` (double, shape (rows,
-prepared columns), as scaler and encoder give them). Which class wins is not decided in the graph. Its metadata says
-which features it takes: see `serving.graph.Reads`.
+any; outputs `raw` (double, shape (rows, raw scores), before the link) and `prepared` (double, shape (rows, prepared
+columns), as scaler and encoder give them). The link to probabilities, and which class wins, are left to
+`serving.graph`: an exponential that differs in the last bit turns ties between classes. The graph's metadata says which
+features it takes and which link it needs: see `serving.graph.Reads`.
 """
 
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ml_assets.deployment.parts import Boosting, Forest, Linear, Link, Numbers, Parts, Texts, Tree
-from ml_assets.serving.graph import METADATA, NUMBERS, PREPARED, SCORES, TEXTS, Reads
+from ml_assets.deployment.parts import Boosting, Forest, Linear, Numbers, Parts, Texts, Tree
+from ml_assets.serving.graph import METADATA, NUMBERS, PREPARED, RAW, TEXTS, Reads
 
 OPSETS = {"": 21, "ai.onnx.ml": 5}
 IR_VERSION = 10
@@ -34,6 +35,7 @@ def graph_of(parts: Parts) -> bytes:
         numbers=parts.numbers,
         texts=parts.texts,
         prepared=parts.prepared,
+        link="identity" if isinstance(parts.estimator, Forest) else parts.estimator.link,
         missing=parts.missing,
         largest=LARGEST_FLOAT32 if isinstance(parts.estimator, Forest) else None,
     )
@@ -99,30 +101,22 @@ class _Writer:
             votes = self.add("Gather", [table, self.add("Cast", [position], to=TensorProto.INT64)], axis=0)
             sums = self.add("CumSum", [votes, self.constant(1)])
             total = self.add("Gather", [sums, self.constant(len(forest.trees) - 1)], axis=1)
-        self.add("Div", [total, size], SCORES)
+        self.add("Div", [total, size], RAW)
 
     def boosting(self, boosting: Boosting) -> None:
         """The baseline comes first in the sum, as in scikit-learn: as trees of one leaf."""
         first = [_one_leaf(each) for each in boosting.baseline]
         trees = [*first, *boosting.trees]
         targets = [*range(len(first)), *boosting.targets]
-        raw = self.trees(PREPARED, trees, [each.value[:, 0] for each in trees], targets)
-        self.link(raw, boosting.link)
+        self.trees(PREPARED, trees, [each.value[:, 0] for each in trees], targets, RAW)
 
     def linear(self, linear: Linear) -> None:
         product = self.add("MatMul", [PREPARED, self.constant(linear.coefficients)])
-        self.link(self.add("Add", [product, self.constant(linear.intercept)]), linear.link)
+        self.add("Add", [product, self.constant(linear.intercept)], RAW)
 
-    def link(self, raw: str, link: Link) -> None:
-        if link == "logit":
-            positive = self.add("Sigmoid", [raw])
-            self.add("Concat", [self.add("Sub", [self.constant(1.0), positive]), positive], SCORES, axis=1)
-        elif link == "softmax":
-            self.add("Softmax", [raw], SCORES, axis=1)
-        else:
-            self.add("Exp" if link == "exp" else "Identity", [raw], SCORES)
-
-    def trees(self, values: str, trees: list[Tree], leaves: list[np.ndarray], targets: list[int]) -> str:
+    def trees(
+        self, values: str, trees: list[Tree], leaves: list[np.ndarray], targets: list[int], output: str = ""
+    ) -> str:
         """Sums of the trees' leaves, shape (rows, targets).
 
         Args:
@@ -157,6 +151,7 @@ class _Writer:
         return self.add(
             "TreeEnsemble",
             [values],
+            output,
             domain="ai.onnx.ml",
             n_targets=max(targets) + 1,
             aggregate_function=1,  # the sum
@@ -182,9 +177,7 @@ class _Writer:
             for name, kind in kinds.items()
             if widths[name]
         ]
-        outputs = [
-            helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["rows", None]) for name in (SCORES, PREPARED)
-        ]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, ["rows", None]) for name in (RAW, PREPARED)]
         graph = helper.make_graph(self.nodes, "model", inputs, outputs, self.constants)
         opsets = [helper.make_opsetid(domain, version) for domain, version in OPSETS.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="ml-assets")

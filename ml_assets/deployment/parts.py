@@ -7,13 +7,12 @@ scaler is on it too. Nothing here knows ONNX.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ml_assets.errors import UnlistedError
-
-Link = Literal["identity", "exp", "logit", "softmax"]  # from raw scores to values or probabilities
+from ml_assets.serving.graph import Link
 
 LISTED = (
     "SimpleImputer without indicator, StandardScaler, OneHotEncoder; RandomForest, ExtraTrees and HistGradientBoosting "

@@ -1,6 +1,8 @@
 """Runs a release's ONNX graph (`deployment.graph` writes it) on features. Needs onnxruntime and no scikit-learn."""
 
-from typing import Any, Self
+import math
+import sys
+from typing import Any, Literal, Self
 
 import msgspec
 import numpy as np
@@ -11,7 +13,11 @@ from ml_assets.ml.features import MISSING
 
 AT_ONCE = 4096  # rows of one run: a forest holds a number per row, tree and class meanwhile
 FEW = 16  # up to so many rows are read row by row, which takes 5 µs for one, and above column by column
-NUMBERS, TEXTS, SCORES, PREPARED, METADATA = "numbers", "texts", "scores", "prepared", "reads"
+NUMBERS, TEXTS, RAW, PREPARED, METADATA = "numbers", "texts", "raw", "prepared", "reads"
+
+# From raw scores to values or probabilities.
+Link = Literal["identity", "exp", "logit", "softmax"]
+LARGEST_EXPONENT = math.log(sys.float_info.max)
 
 
 class Reads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -20,6 +26,7 @@ class Reads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         numbers, texts: features in the order of the columns of the inputs.
         prepared: for each column of the output `prepared` the feature that it is made of.
+        link: what makes scores of raw scores.
         missing: whether a prepared value may be NaN.
         largest: a prepared value must be smaller than this, and greater than its negative; None: finite.
     """
@@ -27,6 +34,7 @@ class Reads(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     numbers: list[str]
     texts: list[str]
     prepared: list[str]
+    link: Link
     missing: bool
     largest: float | None
 
@@ -68,9 +76,9 @@ class Graph:
             InvalidRequestError: naming row and feature, if scikit-learn would refuse the row: a number that is too
                 large, or missing where the model takes none.
         """
-        scores, prepared = self._run(features, [SCORES, PREPARED])
+        raw, prepared = self._run(features, [RAW, PREPARED])
         self._require_finite(prepared, features)
-        return scores[:, 0] if scores.shape[1] == 1 else scores
+        return _linked(raw, self.reads.link)
 
     def prepared(self, features: pl.DataFrame) -> np.ndarray:
         """What imputer, scaler and encoder make of the features, shape (rows, prepared columns)."""
@@ -118,3 +126,20 @@ class Graph:
         if value is None:
             raise InvalidRequestError(f"row {row}: feature {name!r} is null, and the model takes no missing values")
         raise InvalidRequestError(f"row {row}: feature {name!r} is {value!r}, which is too large for the model")
+
+
+def _linked(raw: np.ndarray, link: Link) -> np.ndarray:
+    """Probabilities of shape (rows, classes), or values of shape (rows,), with scikit-learn's own operations."""
+    if link == "logit":  # scipy's expit takes the C library's exponential, as `math` does and numpy does not
+        positive = np.array([_expit(each) for each in raw[:, 0].tolist()])
+        return np.stack([1 - positive, positive], axis=1)
+    if link == "softmax":
+        shares = np.exp(raw - raw.max(axis=1, keepdims=True))
+        # In the order of the classes, whatever their number: `sum` takes another one from eight on, for one row alone.
+        return np.asarray(shares / np.cumsum(shares, axis=1)[:, -1:])
+    values = np.exp(raw) if link == "exp" else raw
+    return values[:, 0] if values.shape[1] == 1 else values
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if -value < LARGEST_EXPONENT else 0.0

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 from hypothesis import HealthCheck, Phase, given, seed, settings
-
 from threadpoolctl import threadpool_limits
 
 from ml_assets.deployment.exactness import OF_TREES, OTHERWISE, require_exact

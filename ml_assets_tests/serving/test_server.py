@@ -1,6 +1,8 @@
 """The endpoint server as a real process over a real release."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ def test_the_server_answers_like_the_approved_model_and_says_which_version_does(
     health = requests.get(f"{url}/health", timeout=5).json()
     assert health["status"] == "ok"
     assert health["models"][MODEL]["release"] == release.name
+    assert health["models"][MODEL]["scorer"] == "onnx"
+    assert "it answers like scikit-learn on" in health["models"][MODEL]["scorer_reason"]
     rows = golden(release)["rows"]
     for path in ("/predict", f"/models/{MODEL}/predict"):
         answer = requests.post(f"{url}{path}", json={"rows": rows}, timeout=10).json()
@@ -69,6 +73,27 @@ def test_a_wrong_request_is_answered_with_what_is_wrong(
     answer = requests.post(f"{small.target.url()}{path}", data=body, timeout=10)
     assert answer.status_code == status
     assert said in answer.json()["error"]
+
+
+def test_a_number_that_is_too_large_is_refused_by_row_and_feature(small: Project, release: Path) -> None:
+    rows = golden(release)["rows"][:3]
+    rows[2]["distance_km"] = 1e300
+    answer = requests.post(f"{small.target.url()}/predict", json={"rows": rows}, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "row 2: feature 'distance_km' is 1e+300, which is too large for the model"
+
+
+def test_a_server_of_graphs_loads_and_predicts_without_scikit_learn_and_pandas(release: Path) -> None:
+    code = (
+        "import sys, msgspec; from pathlib import Path; import ml_assets.serving.__main__;"
+        "from ml_assets.serving.scorer import Scorer; folder = Path(sys.argv[1]); scorer = Scorer.load(folder);"
+        "golden = msgspec.json.decode((folder / 'golden.json').read_bytes());"
+        "assert scorer.predict(golden['rows'][:1]) == golden['answers'][:1];"
+        "heavy = ('sklearn', 'scipy', 'pandas', 'joblib', 'skops', 'onnx', 'dagster', 'mlflow');"
+        "print('onnxruntime' in sys.modules, [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(release)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
 
 
 def tampered(folder: Path, what: str) -> None:
