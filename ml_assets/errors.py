@@ -37,6 +37,10 @@ class ReleaseError(MlAssetsError):
     """A release is incomplete, changed or unreadable, so that it must not serve."""
 
 
+class UnlistedError(MlAssetsError):
+    """A fitted Pipeline holds something that no graph is made of, so that scikit-learn itself has to serve it."""
+
+
 class NotApprovedError(MlAssetsError):
     """`endpoint` was asked to serve a model version without a valid, positive verdict."""
 

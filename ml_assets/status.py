@@ -54,6 +54,8 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             tell(f"  verdict {verdict}")
         serves = about["serves"]
         tell(f"  serves  version {serves['version']} since {serves['since']}" if serves else "  serves  nothing")
+        if serves:
+            tell(f"  scorer  {serves['scorer']}: {serves['scorer_reason']}")
         for view, counts in (serves or {}).get("looked_up", {}).items():
             asked = sum(counts.values())
             missing = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()) if how != "found")

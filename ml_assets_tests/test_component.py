@@ -8,7 +8,7 @@ import pytest
 from ml_assets.definitions import resources_of
 from ml_assets_tests.project import Project
 
-HEAVY = ("mlflow", "sklearn", "feast", "ray", "onnxruntime", "deltalake")
+HEAVY = ("mlflow", "sklearn", "feast", "ray", "onnx", "onnxruntime", "deltalake")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,8 @@ def test_importing_the_definitions_loads_none_of_the_heavy_packages(project: Pro
 def test_the_endpoint_server_loads_neither_dagster_nor_mlflow() -> None:
     code = (
         "import sys, ml_assets.serving.__main__;"
-        "print([name for name in ('dagster', 'mlflow', 'deltalake', 'pandera') if name in sys.modules])"
+        "print([name for name in ('dagster', 'mlflow', 'deltalake', 'pandera', 'pandas', 'sklearn', 'joblib', 'onnx')"
+        " if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

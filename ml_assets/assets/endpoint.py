@@ -10,17 +10,19 @@ from ml_assets.assets.joined import with_joined
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.assets.online_features import ASSET as ONLINE
 from ml_assets.assets.parity import parity_result, parity_spec, replay
+from ml_assets.assets.trained_model import training_rows
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
 from ml_assets.digests import digest_of, digest_of_fitted
 from ml_assets.errors import NotApprovedError, ReleaseError
-from ml_assets.lake import PARTITION, WHOLE
+from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import answers_schema
 from ml_assets.ml.validation import count_failures
 from ml_assets.ml.verdict import require_approval
 from ml_assets.model import Model
 from ml_assets.records import Record, append_records, read_latest
 from ml_assets.resources import LakeResource, ServingResource, TrackingResource
+from ml_assets.serving.bundle import read_manifest
 
 
 def endpoint_inputs(model: Model, metrics: Record) -> str:
@@ -68,7 +70,13 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         sample, _ = with_joined(model, tables, cleaned, newest)
         target = serving.target()
         release = build_release(
-            model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
+            model,
+            verdict,
+            pipeline,
+            trained.details["classes"],
+            sample.sort(model.contract.key),
+            target.releases,
+            _held_out(model, tables, trained),
         )
         parity = replay(model, tables, latest, release, pipeline)
         if parity.found:
@@ -78,6 +86,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         registry.set_champion(model.name, version)
         answers = _table(proof)
         inputs = endpoint_inputs(model, judged)
+        manifest = read_manifest(release)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         details = {"version": version, "release": release.name, "address": address, "since": since}
         record = Record("endpoint", WHOLE, inputs, release.name, answers.height, context.run_id, details=details)
@@ -91,6 +100,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                 "health": dg.MetadataValue.url(address.split("/models/")[0] + "/health"),
                 "since": dg.MetadataValue.text(since),
                 "release": dg.MetadataValue.path(str(release)),
+                "scorer": dg.MetadataValue.text(f"{manifest.scorer}: {manifest.scorer_reason}"),
                 "proof": dg.MetadataValue.text(f"{answers.height} golden rows answered as recorded"),
             },
             check_results=[
@@ -100,6 +110,13 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         )
 
     return step
+
+
+def _held_out(model: Model, lake: Lake, trained: Record) -> pl.DataFrame:
+    """Features of the rows that `metrics` judged the model on."""
+    at = trained.details["cut_off"]
+    rows = training_rows(model, lake, trained.details["table_versions"], datetime.fromisoformat(at) if at else None)
+    return rows.frame[rows.sides.test].select(model.features.names)
 
 
 def _table(answers: list[dict[str, object]]) -> pl.DataFrame:

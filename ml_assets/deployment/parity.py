@@ -55,7 +55,7 @@ def differences(
     found = [*_inputs(scorer, frame, inputs), *_features(served, offline)]
     if found:
         return found
-    found = list(_prepared(scorer.pipeline, pipeline, served, offline))
+    found = list(_prepared(scorer, pipeline, served, offline))
     return found or list(_scores(scorer, rows, pipeline, offline))
 
 
@@ -85,9 +85,9 @@ def _bits(values: pl.Series) -> pl.Series:
     return values.reinterpret(dtype=pl.Int32() if values.dtype == pl.Float32 else pl.Int64())
 
 
-def _prepared(serving: Any, trained: Any, served: pl.DataFrame, offline: pl.DataFrame) -> Iterator[Difference]:
+def _prepared(scorer: Scorer, trained: Any, served: pl.DataFrame, offline: pl.DataFrame) -> Iterator[Difference]:
     ours = np.asarray(trained[:-1].transform(model_inputs(offline)), np.float64)
-    theirs = np.asarray(serving[:-1].transform(model_inputs(served)), np.float64)
+    theirs = scorer.estimator.prepared(served)
     names = [str(each).partition("__")[2] for each in trained[:-1].get_feature_names_out()]
     if ours.shape != theirs.shape:
         yield Difference(names[-1], "number of columns", 0, ours.shape[1], theirs.shape[1])

@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from ml_assets.deployment.choose import Choice, choose_scorer
 from ml_assets.errors import ReleaseError
-from ml_assets.ml import skops_store
 from ml_assets.ml.joins import Join
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model
-from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, PIPELINE, Manifest, View, sha256
+from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, Manifest, View, sha256
 from ml_assets.serving.frames import describe
 from ml_assets.serving.scorer import Scorer
 
@@ -24,19 +24,27 @@ GOLDEN_ROWS = 20
 
 
 def build_release(
-    model: Model, verdict: Verdict, pipeline: Any, classes: list[Any], rows: pl.DataFrame, releases: Path
+    model: Model,
+    verdict: Verdict,
+    pipeline: Any,
+    classes: list[Any],
+    rows: pl.DataFrame,
+    releases: Path,
+    held_out: pl.DataFrame,
 ) -> Path:
     """Write the release of a model version, or find it already written.
 
     Args:
         rows: cleaned rows with all columns that features read, which become golden rows: their answers are recorded
             and asked for ever after, with what was looked up for them.
+        held_out: features of rows that the model was not trained on, on which its graph has to answer like it too.
 
     Returns:
         The release's folder, `<version>-<digest of the verdict>`.
 
     Raises:
-        ReleaseError: if the Pipeline holds types that the server would refuse.
+        ReleaseError: if the Pipeline holds types that the server would refuse, or a graph made of it answers
+            otherwise, naming row and feature.
     """
     folder = releases / model.name / f"{verdict.version}-{verdict.digest[:12]}"
     if folder.exists():
@@ -45,28 +53,24 @@ def build_release(
             return folder
         except ReleaseError:
             shutil.rmtree(folder)  # damaged, or built for another version of a library
-    content = skops_store.dump(pipeline)
-    if refused := skops_store.untrusted_types(content):
-        raise ReleaseError(
-            f"{model.name} version {verdict.version} cannot be served: it holds {', '.join(refused)}, which is not on "
-            "the allow-list; choose another estimator"
-        )
+    some = rows.head(GOLDEN_ROWS)
+    known = {"golden": model.features.compute(some), "held-out": held_out}
+    choice = choose_scorer(pipeline, model.spec.task, known, f"{model.name} version {verdict.version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
-        (draft / PIPELINE).write_bytes(content)
-        manifest = _manifest(model, verdict, classes, {PIPELINE: sha256(content)})
-        some = rows.head(GOLDEN_ROWS)
+        (draft / choice.file).write_bytes(choice.content)
+        manifest = _manifest(model, verdict, classes, choice, {})
         golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
         if manifest.views:
             looked_up = [column.name for view in manifest.views for column in view.columns.values()]
             golden["looked_up"] = as_json(some.select(looked_up))
-        golden["answers"] = Scorer(manifest, model.features, pipeline, None).predict(
+        golden["answers"] = Scorer(manifest, model.features, choice.estimator, None).predict(
             golden["rows"], golden["looked_up"]
         )
         (draft / GOLDEN).write_bytes(msgspec.json.encode(golden))
-        files = {name: sha256((draft / name).read_bytes()) for name in (PIPELINE, GOLDEN)}
-        manifest = _manifest(model, verdict, classes, files)
+        files = {name: sha256((draft / name).read_bytes()) for name in (choice.file, GOLDEN)}
+        manifest = _manifest(model, verdict, classes, choice, files)
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         Scorer.load(draft)
         draft.rename(folder)
@@ -75,7 +79,7 @@ def build_release(
     return folder
 
 
-def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[str, str]) -> Manifest:
+def _manifest(model: Model, verdict: Verdict, classes: list[Any], choice: Choice, files: dict[str, str]) -> Manifest:
     contract = model.contract
     timed = any(each.freshness is not None for each in model.views.values())
     keys = {column for view in model.views.values() for column in view.by}
@@ -101,8 +105,10 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         views=views,
         null_values=model.spec.source.null_values,
         features=model.features.to_json(),
+        scorer=choice.scorer,
+        scorer_reason=choice.reason,
         verdict=verdict.to_json(),
-        built_with={name: installed_version(name) for name in ("polars", "scikit-learn", "skops")},
+        built_with={name: installed_version(name) for name in ("polars", *choice.built_with)},
         files=files,
     )
 

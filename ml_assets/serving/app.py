@@ -79,7 +79,14 @@ def create_app(releases: Path, online: str | None = None) -> Starlette:
 
     async def health(request: Request) -> Response:
         models = {
-            model: {"version": scorer.manifest.version, "release": name, "since": since, "looked_up": scorer.counts}
+            model: {
+                "version": scorer.manifest.version,
+                "release": name,
+                "since": since,
+                "scorer": scorer.manifest.scorer,
+                "scorer_reason": scorer.manifest.scorer_reason,
+                "looked_up": scorer.counts,
+            }
             for model, (name, scorer, since) in sorted(served.scorers.items())
         }
         return _json({"status": "ok", "pid": os.getpid(), "models": models, "refused": served.refused})

@@ -3,7 +3,8 @@
 releases/<model>/serving.json                   which release serves
 releases/<model>/<version>-<digest>/            one immutable release
     manifest.json                               what it is, with the SHA-256 of every other file
-    model.skops                                 the fitted Pipeline
+    model.onnx                                  the fitted Pipeline as a graph
+    model.skops                                 instead of it: the fitted Pipeline itself, where no graph is made of it
     golden.json                                 requests with the answers that they must get
 """
 
@@ -18,8 +19,10 @@ import msgspec
 
 from ml_assets.errors import ReleaseError
 
-MANIFEST, PIPELINE, GOLDEN, POINTER = "manifest.json", "model.skops", "golden.json", "serving.json"
-FORMAT = 3
+MANIFEST, GOLDEN, POINTER = "manifest.json", "golden.json", "serving.json"
+GRAPH, PIPELINE = "model.onnx", "model.skops"
+ONNX, SCIKIT_LEARN = "onnx", "scikit-learn"  # what scores
+FORMAT = 4
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +52,13 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a release is. `features` is what `Features.to_json` gives; `files` maps each other file to its SHA-256."""
+    """What a release is.
+
+    Attributes:
+        features: what `Features.to_json` gives.
+        scorer: what scores, `onnx` or `scikit-learn`; `scorer_reason` says why.
+        files: each other file and its SHA-256.
+    """
 
     format: int
     model: str
@@ -61,6 +70,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     views: list[View]
     null_values: list[str]
     features: dict[str, Any]
+    scorer: str
+    scorer_reason: str
     verdict: dict[str, Any]
     built_with: dict[str, str]
     files: dict[str, str]

@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from ml_assets.errors import InvalidRequestError, OnlineStoreError, ReleaseError
-from ml_assets.ml import skops_store
-from ml_assets.ml.evaluation import scores_of
+from ml_assets.errors import InvalidRequestError, MlAssetsError, OnlineStoreError, ReleaseError
 from ml_assets.ml.features import Features
-from ml_assets.ml.training import model_inputs
-from ml_assets.serving.bundle import GOLDEN, PIPELINE, Manifest, read_manifest
+from ml_assets.serving.bundle import GOLDEN, GRAPH, ONNX, PIPELINE, Manifest, read_manifest
+from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.frames import frame_of
+from ml_assets.serving.graph import Graph
 from ml_assets.serving.look_up import LookedUp, look_up
 from ml_assets.serving.online import OnlineStore
 
@@ -24,10 +23,12 @@ TOLERANCE = 1e-9  # between a golden row's recorded score and the one computed h
 class Scorer:
     """One loaded release, which answers exactly like the model that was approved."""
 
-    def __init__(self, manifest: Manifest, features: Features, pipeline: Any, online: OnlineStore | None) -> None:
+    def __init__(
+        self, manifest: Manifest, features: Features, estimator: Graph | Fitted, online: OnlineStore | None
+    ) -> None:
         self.manifest = manifest
         self.features = features
-        self.pipeline = pipeline
+        self.estimator = estimator
         self._online = online
         self._counts: dict[str, Counter[str]] = {view.name: Counter() for view in manifest.views}
         self._counting = threading.Lock()
@@ -44,7 +45,7 @@ class Scorer:
         """
         manifest = read_manifest(folder)
         features = Features.from_json(manifest.features)
-        scorer = cls(manifest, features, skops_store.load(folder / PIPELINE), online)
+        scorer = cls(manifest, features, _estimator(folder, manifest), online)
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
         require_equal(golden["answers"], scorer.predict(golden["rows"], golden["looked_up"]), str(folder))
         return scorer
@@ -69,8 +70,9 @@ class Scorer:
         """
         frame, missing = self.read(rows, looked_up)
         try:
-            features = model_inputs(self.features.compute(frame))
-            scores = scores_of(self.pipeline, features, self.manifest.task)  # type: ignore[arg-type]
+            scores = self.estimator.scores(self.features.compute(frame))
+        except MlAssetsError:
+            raise
         except Exception as error:
             raise InvalidRequestError(f"these rows cannot be scored: {error}") from error
         answers = self._answers(scores)
@@ -112,6 +114,18 @@ class Scorer:
             {"label": label, "scores": dict(zip(names, row, strict=True))}
             for label, row in zip(labels, scores.tolist(), strict=True)
         ]
+
+
+def _estimator(folder: Path, manifest: Manifest) -> Graph | Fitted:
+    """What scores, from the one file that the release has for it."""
+    name = GRAPH if manifest.scorer == ONNX else PIPELINE
+    if name not in manifest.files:
+        raise ReleaseError(
+            f"{folder}: the scorer is {manifest.scorer}, and there is no {name}; build the release again"
+        )
+    if name == GRAPH:
+        return Graph.load((folder / GRAPH).read_bytes())
+    return Fitted.load(folder / PIPELINE, manifest.task)  # type: ignore[arg-type]
 
 
 def _refuse_looked_up(rows: list[Any], manifest: Manifest) -> None:

@@ -1,6 +1,7 @@
 """What a person sees of each asset in the UI: metadata and check results, as they stand in Dagster's event log."""
 
 import base64
+import re
 from typing import Any
 
 import dagster as dg
@@ -64,6 +65,10 @@ def test_the_endpoint_shows_what_serves_where_and_since_when(
     assert value(events["endpoint"], "serves") == f"{MODEL} version 1"
     assert value(events["endpoint"], "address") == f"{small.target.url()}/models/{MODEL}/predict"
     assert value(events["endpoint"], "since")
+    scorer = value(events["endpoint"], "scorer")
+    assert re.fullmatch(r"onnx: it answers like scikit-learn on [\d,]+ threshold, 20 golden, \d+ held-out rows", scorer)
+    judged = value(events["metrics"], "test_rows")
+    assert scorer.endswith(f" {judged} held-out rows"), "all rows that the model was judged on"
 
 
 def test_every_column_of_every_asset_was_checked_and_only_raw_rows_may_fail(small: Project) -> None:

@@ -15,15 +15,18 @@ import requests
 
 from ml_assets.assets.parity import Fill, filled, replay
 from ml_assets.automation.due import due_data
+from ml_assets.deployment.graph import graph_of
 from ml_assets.deployment.parity import Difference
+from ml_assets.deployment.parts import parts_of
 from ml_assets.errors import ReleaseError
 from ml_assets.feature_store.online import Holding, holding
 from ml_assets.lake import WHOLE, Lake
-from ml_assets.ml import skops_store
 from ml_assets.ml.features import Features
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.model import Model
-from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, sha256
+from ml_assets.registry import Registry
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, sha256
+from ml_assets.serving.graph import Graph
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import status_of, tell_status
@@ -84,7 +87,9 @@ def release_of(project: Project) -> Path:
 
 
 def pipeline_of(project: Project) -> Any:
-    return skops_store.load(release_of(project) / PIPELINE)
+    served = project.latest().get("endpoint", WHOLE)
+    assert served is not None
+    return Registry(project.settings.mlflow_uri).load(NAME, served.details["version"])
 
 
 def test_the_server_looks_up_what_training_joined(made: Project) -> None:
@@ -182,16 +187,16 @@ def tampered(project: Project, folder: Path, change: Callable[[dict[str, Any], A
     shutil.copytree(release_of(project), folder)
     manifest = json.loads((folder / MANIFEST).read_bytes())
     pipeline = change(manifest, pipeline_of(project)) or pipeline_of(project)
-    (folder / PIPELINE).write_bytes(skops_store.dump(pipeline))
+    (folder / GRAPH).write_bytes(graph_of(parts_of(pipeline)))
 
     def write() -> None:
-        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in (PIPELINE, GOLDEN)}
+        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in (GRAPH, GOLDEN)}
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
     golden = json.loads((folder / GOLDEN).read_bytes())
     write()
     read = read_manifest(folder)
-    scorer = Scorer(read, Features.from_json(read.features), skops_store.load(folder / PIPELINE), None)
+    scorer = Scorer(read, Features.from_json(read.features), Graph.load((folder / GRAPH).read_bytes()), None)
     golden["answers"] = scorer.predict(golden["rows"], golden["looked_up"])
     (folder / GOLDEN).write_bytes(msgspec.json.encode(golden))
     write()

@@ -1,6 +1,8 @@
 """The endpoint server as a real process over a real release."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import requests
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, MANIFEST, PIPELINE, read_manifest, read_pointer, write_pointer
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, read_pointer, write_pointer
 from ml_assets.serving.scorer import Scorer
 from ml_assets_tests.project import Project, free_port, wait_until
 
@@ -44,6 +46,8 @@ def test_the_server_answers_like_the_approved_model_and_says_which_version_does(
     health = requests.get(f"{url}/health", timeout=5).json()
     assert health["status"] == "ok"
     assert health["models"][MODEL]["release"] == release.name
+    assert health["models"][MODEL]["scorer"] == "onnx"
+    assert "it answers like scikit-learn on" in health["models"][MODEL]["scorer_reason"]
     rows = golden(release)["rows"]
     for path in ("/predict", f"/models/{MODEL}/predict"):
         answer = requests.post(f"{url}{path}", json={"rows": rows}, timeout=10).json()
@@ -71,11 +75,32 @@ def test_a_wrong_request_is_answered_with_what_is_wrong(
     assert said in answer.json()["error"]
 
 
+def test_a_number_that_is_too_large_is_refused_by_row_and_feature(small: Project, release: Path) -> None:
+    rows = golden(release)["rows"][:3]
+    rows[2]["distance_km"] = 1e300
+    answer = requests.post(f"{small.target.url()}/predict", json={"rows": rows}, timeout=10)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "row 2: feature 'distance_km' is 1e+300, which is too large for the model"
+
+
+def test_a_server_of_graphs_loads_and_predicts_without_scikit_learn_and_pandas(release: Path) -> None:
+    code = (
+        "import sys, msgspec; from pathlib import Path; import ml_assets.serving.__main__;"
+        "from ml_assets.serving.scorer import Scorer; folder = Path(sys.argv[1]); scorer = Scorer.load(folder);"
+        "golden = msgspec.json.decode((folder / 'golden.json').read_bytes());"
+        "assert scorer.predict(golden['rows'][:1]) == golden['answers'][:1];"
+        "heavy = ('sklearn', 'scipy', 'pandas', 'joblib', 'skops', 'onnx', 'dagster', 'mlflow');"
+        "print('onnxruntime' in sys.modules, [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(release)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
+
+
 def tampered(folder: Path, what: str) -> None:
     if what == "byte":
-        content = bytearray((folder / PIPELINE).read_bytes())
+        content = bytearray((folder / GRAPH).read_bytes())
         content[len(content) // 2] ^= 1
-        (folder / PIPELINE).write_bytes(content)
+        (folder / GRAPH).write_bytes(content)
     elif what == "added":
         (folder / "more.txt").write_text("x")
     elif what == "removed":
@@ -101,7 +126,7 @@ def test_a_release_of_another_format_or_with_features_of_another_form_is_refused
     older = {name: value for name, value in written.items() if name != "features"} | {"format": 1, "expressions": []}
     polars = {"form": 1, "features": [{"name": "items", "type": "number", "expression": {"Column": "items"}}]}
     for manifest, said in (
-        (older, "has the format 1; this server reads 3: build the release again"),
+        (older, "has the format 1; this server reads 4: build the release again"),
         (
             written | {"features": written["features"] | {"form": 2}},
             "stored in form 2; this version of ml-assets reads 1",
