@@ -341,14 +341,23 @@ class Split(Spec):
     validation: float = Field(0.0, ge=0, lt=1)
     validation_from: Day | None = Field(None, description="By time: first day of validation, instead of a share.")
     test_from: Day | None = Field(None, description="By time: first day of the test rows, instead of a share.")
+    gap: Duration | None = Field(
+        None,
+        description="By time: rows that happened less than this before the next side begins are on no side. Default: "
+        "rows whose outcome became known only afterwards.",
+    )
     salt: str = Field("ml-assets", description="By random: changes which rows are held out.")
 
     @model_validator(mode="after")
     def _dates_belong_to_time(self) -> Self:
-        if self.by == "random" and (self.validation_from or self.test_from):
+        if self.by != "time" and (self.validation_from or self.test_from):
             raise ValueError("`validation_from` and `test_from` need `by: time`")
+        if self.by != "time" and self.gap:
+            raise ValueError("`gap` needs `by: time`")
         if self.validation_from and not self.test_from:
             raise ValueError("`validation_from` needs `test_from`")
+        if self.test_from and self.validation:
+            raise ValueError("with `test_from` validation rows begin at `validation_from`; leave `validation` out")
         if self.validation_from and self.test_from and self.validation_from >= self.test_from:
             raise ValueError(f"validation_from {self.validation_from} is not before test_from {self.test_from}")
         if self.test + self.validation >= 1:

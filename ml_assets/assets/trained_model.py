@@ -13,7 +13,7 @@ from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
-from ml_assets.ml.splits import Sides, split_rows
+from ml_assets.ml.splits import Columns, Sides, split_rows
 from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
@@ -65,8 +65,12 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
             f"{model.name}: {rows:,} labelled rows of {labelled.cleaned:,} cleaned ones, and training.min_rows is "
             f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
-    sides = split_rows(labelled.frame, spec.split, contract.key, contract.event_time, spec.source.timezone, model.name)
-    return TrainingRows(labelled, sides)
+    return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
+
+
+def split_columns(model: Model) -> Columns:
+    """The columns of the labelled rows that their split goes by."""
+    return Columns(model.contract.key, model.contract.event_time, KNOWN_AT, model.spec.source.timezone)
 
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
@@ -121,12 +125,15 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "trained_on": len(rows.sides.train),
             "validation": len(rows.sides.validation),
             "test": len(rows.sides.test),
+            "gap": len(rows.sides.gap),
         }
         labels = labels_result(spec.key, counts)
         if not labels.passed:
             raise TrainingError(
                 f"{model.name}: {counts['cleaned']:,} cleaned rows became {counts['labelled']:,} labelled and "
-                f"{counts['not_yet_labelled']:,} others: is {', '.join(model.outcome_key)} unique in cleaned_data?"
+                f"{counts['not_yet_labelled']:,} others, and the labelled ones {counts['trained_on']:,} to train on, "
+                f"{counts['validation']:,} to validate on, {counts['test']:,} to test on and {counts['gap']:,} in the "
+                f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
         with tracking.run(context, model.name) as mlflow:
@@ -138,8 +145,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 split=model.spec.split,
                 task=model.spec.task,
                 target=model.contract.target,
-                key=model.contract.key,
-                time=model.contract.event_time,
+                columns=split_columns(model),
                 number_of_folds=model.spec.training.folds,
                 place=model.name,
                 log=context.log.info,

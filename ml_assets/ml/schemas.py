@@ -88,9 +88,10 @@ def group_schema(group: Group) -> pa.DataFrameSchema:
 
 
 def training_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:
-    """The features' columns and a target that is never null."""
+    """The features' columns, a target that is never null, and when it became known."""
     schema = features_schema(contract, features)
-    return schema.add_columns({contract.target: pa.Column(contract.types[contract.target], nullable=False)})
+    target = pa.Column(contract.types[contract.target], nullable=False)
+    return schema.add_columns({contract.target: target, KNOWN_AT: pa.Column(pl.Datetime("us", "UTC"), nullable=True)})
 
 
 def answers_schema(task: str) -> pa.DataFrameSchema:

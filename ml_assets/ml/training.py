@@ -17,7 +17,7 @@ import polars as pl
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.features import MISSING, Features
-from ml_assets.ml.splits import Sides, folds
+from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task
 
 KNOWN_AT = "_known_at"
@@ -28,7 +28,7 @@ class Labelled:
     """Rows that can be learnt from.
 
     Attributes:
-        frame: key, event time, features and target, one row per labelled row, in key order.
+        frame: key, event time, features, target and `_known_at`, one row per labelled row, in key order.
         cleaned: cleaned rows of the window; each is labelled or not yet labelled.
         not_yet_labelled: rows without a target at the cut-off.
     """
@@ -58,7 +58,7 @@ def label(
     """
     if cut_off is not None:
         outcomes = outcomes.filter(pl.col(KNOWN_AT) <= cut_off)
-    latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target)
+    latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target, KNOWN_AT)
     beside = [name for name in features.columns if name not in (PARTITION, target)]
     joined = features.select(beside).join(latest, on=key, how="left", nulls_equal=True)
     labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
@@ -127,8 +127,7 @@ def train(
     split: Split,
     task: Task,
     target: str,
-    key: list[str],
-    time: str | None,
+    columns: Columns,
     number_of_folds: int,
     place: str,
     log: Callable[[str], None] = lambda message: None,
@@ -148,7 +147,7 @@ def train(
     unfitted = build_pipeline(features, estimator, task, place)
     judged_by = cross_validation_metric(task)
     scores = []
-    for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, key, time), start=1):
+    for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, columns, place), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
             raise TrainingError(
                 f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"

@@ -9,7 +9,7 @@ import pytest
 from ml_assets.digests import digest_of_fitted
 from ml_assets.errors import TrainingError
 from ml_assets.ml.features import Features
-from ml_assets.ml.splits import Sides
+from ml_assets.ml.splits import Columns, Sides
 from ml_assets.ml.training import Trained, encode, label, model_inputs, train
 from ml_assets.spec import Estimator, Split, Task
 
@@ -43,8 +43,7 @@ def fit(frame: pl.DataFrame, task: Task = "binary", target: str = "late", **opti
         split=Split(),
         task=task,
         target=target,
-        key=["id"],
-        time=None,
+        columns=Columns(["id"]),
         number_of_folds=3,
         place="m",
         **options,
