@@ -186,6 +186,12 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
             )
     if spec.split.by == "time" and contract.event_time is None:
         raise ModelDefinitionError(f"{place}: `split: {{by: time}}` needs a column with the role event_time")
+    possible_entities = contract.having("entity", "key")
+    if odd := [name for name in spec.split.entities if name not in possible_entities]:
+        raise ModelDefinitionError(
+            f"{place}: split.entity names {odd[0]!r}, which has neither the role entity nor key; there are "
+            f"{', '.join(possible_entities) or 'none'}"
+        )
     derived = [name for name in contract.types if name not in contract.arriving.types]
     if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
         raise ModelDefinitionError(

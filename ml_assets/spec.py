@@ -334,9 +334,14 @@ class GroupSpec(Spec):
 
 
 class Split(Spec):
-    """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows."""
+    """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows; by
+    entity, of the entities.
+    """
 
-    by: Literal["time", "random"] = "random"
+    by: Literal["time", "random", "entity"] = "random"
+    entity: str | list[str] | None = Field(
+        None, description="By entity: columns with the role entity or key whose rows stay together."
+    )
     test: float = Field(0.2, gt=0, lt=1)
     validation: float = Field(0.0, ge=0, lt=1)
     validation_from: Day | None = Field(None, description="By time: first day of validation, instead of a share.")
@@ -346,7 +351,17 @@ class Split(Spec):
         description="By time: rows that happened less than this before the next side begins are on no side. Default: "
         "rows whose outcome became known only afterwards.",
     )
-    salt: str = Field("ml-assets", description="By random: changes which rows are held out.")
+    salt: str = Field("ml-assets", description="By random and entity: changes which rows are held out.")
+
+    @property
+    def entities(self) -> list[str]:
+        return [self.entity] if isinstance(self.entity, str) else self.entity or []
+
+    @model_validator(mode="after")
+    def _entities_belong_to_entity(self) -> Self:
+        if (self.by == "entity") != bool(self.entities):
+            raise ValueError("give `entity`, the columns whose rows stay together, exactly with `by: entity`")
+        return self
 
     @model_validator(mode="after")
     def _dates_belong_to_time(self) -> Self:

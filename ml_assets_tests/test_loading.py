@@ -149,6 +149,13 @@ def test_a_group_that_makes_no_sense_is_refused_when_definitions_load(
     assert re.search(message, project.refusal())
 
 
+def test_a_split_by_what_identifies_nobody_is_refused(project: Project) -> None:
+    project.add_demo_model(split={"by": "entity", "entity": ["restaurant_id", "zone"]})
+    assert "split.entity names 'zone', which has neither the role entity nor key; there are order_id" in (
+        project.refusal()
+    )
+
+
 @pytest.mark.parametrize(("kind", "zone"), [("pl.Date", "UTC"), ("pl.Datetime", "Asia/Tokyo")])
 def test_an_event_without_a_moment_cannot_look_up_what_was_available_then(
     project: Project, kind: str, zone: str

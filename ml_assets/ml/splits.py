@@ -53,13 +53,14 @@ def split_rows(frame: pl.DataFrame, split: Split, columns: Columns, place: str) 
     time train. A row whose outcome was not known when the next side began is on no side: a model that was trained then
     could not have learnt from it. With `split.gap` these are the rows that happened less than it before.
     At random each row's side is a hash of its key, so that it stays there for ever, whatever other rows come; the
-    shares, also those within each class, are met up to chance.
+    shares, also those within each class, are met up to chance. By entity it is a hash of the entity, so that all rows
+    of one are on one side; `test` and `validation` are then shares of the entities.
 
     Raises:
         TrainingError: if no row is left to train on or to test on.
     """
-    if split.by == "random":
-        position = hash_of_key(frame, columns.key, split.salt)
+    if split.by != "time":
+        position = _position(frame, split, columns, split.salt)
         test, held = position < split.test, position < split.test + split.validation
         late = np.zeros(frame.height, dtype=bool)
     else:
@@ -90,13 +91,13 @@ def folds(
     """Folds for cross-validation within training rows, of the same kind as the split: (train, judge) positions.
 
     By time each fold is judged on rows later than those that it was trained on, with the same gap; at random by a hash
-    of the key.
+    of the key, and by entity of the entity.
 
     Raises:
         TrainingError: if a fold has no row to learn from or to be judged on.
     """
-    if split.by == "random":
-        fold = (hash_of_key(frame, columns.key, f"{split.salt}/folds") * number).astype(int)
+    if split.by != "time":
+        fold = (_position(frame, split, columns, f"{split.salt}/folds") * number).astype(int)
         made = [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(number)]
     else:
         made = _folds_by_time(frame, split, number, columns)
@@ -131,6 +132,17 @@ def hash_of_key(frame: pl.DataFrame, key: Sequence[str], salt: str) -> np.ndarra
     ).to_series()
     hashed = (hashlib.blake2b(f"{salt}\x1e{text}".encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(b"".join(hashed), dtype=">u8").astype(np.float64) / 2.0**64
+
+
+def _position(frame: pl.DataFrame, split: Split, columns: Columns, salt: str) -> np.ndarray:
+    """Where each row stands in [0, 1), by its key or its entity; shape (rows,).
+
+    A row without an entity, or without a part of one, stands by its key: nothing says that it belongs to another.
+    """
+    if split.by == "random":
+        return hash_of_key(frame, columns.key, salt)
+    known = frame.select(pl.all_horizontal(pl.col(split.entities).is_not_null())).to_series().to_numpy()
+    return np.where(known, hash_of_key(frame, split.entities, salt), hash_of_key(frame, columns.key, salt))
 
 
 def _starts(moments: pl.Series, split: Split, zone: str) -> tuple[datetime | date, datetime | date]:

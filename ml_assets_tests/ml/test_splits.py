@@ -4,6 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ml_assets.errors import TrainingError
 from ml_assets.ml.days import end_of_day
@@ -144,12 +146,73 @@ def test_rows_of_one_moment_are_in_one_fold() -> None:
         folds(days, Split(by="time"), 5, BY_TIME, "m")
 
 
-@pytest.mark.parametrize("by", ["time", "random"])
+SHOPS = FRAME.with_columns(shop=pl.format("s{}", pl.col("id") % 400), town=pl.col("id") % 7)
+
+
+def sides_of(frame: pl.DataFrame, split: Split) -> pl.DataFrame:
+    """The rows with the side that each is on."""
+    sides = split_rows(frame, split, KEY, "m")
+    side = np.full(frame.height, "", dtype=object)
+    for name in ("train", "validation", "test"):
+        side[getattr(sides, name)] = name
+    return frame.with_columns(side=pl.Series(side.tolist(), dtype=pl.String))
+
+
+@pytest.mark.parametrize("entity", ["shop", ["shop", "town"]])
+def test_by_entity_all_its_rows_are_on_one_side_and_stay_there(entity: str | list[str]) -> None:
+    split = Split(by="entity", entity=entity, test=0.2, validation=0.1)
+    every = sides_of(SHOPS, split)
+    of_each = every.group_by(split.entities).agg(pl.col("side").unique())
+    assert of_each["side"].list.len().max() == 1
+    shares = of_each["side"].list.first().value_counts(normalize=True).rows()
+    assert dict(shares) == pytest.approx({"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.05)
+    some = SHOPS.filter(pl.col("id") % 3 == 0)
+    assert sides_of(some, split).equals(every.filter(pl.col("id") % 3 == 0))
+    other = sides_of(SHOPS, split.model_copy(update={"salt": "another"}))
+    assert not other["side"].equals(every["side"])
+
+
+def test_a_row_without_an_entity_stands_alone() -> None:
+    """Together they would be one entity, and one side would get all of them."""
+    split = Split(by="entity", entity=["shop", "town"], test=0.2)
+    unknown = SHOPS.with_columns(shop=pl.when(pl.col("id") % 2 == 0).then("shop"))
+    rows = sides_of(unknown, split).filter(pl.col("shop").is_null())
+    assert (rows["side"] == "test").mean() == pytest.approx(0.2, abs=0.03)
+    some = unknown.filter(pl.col("id") % 3 == 0)
+    assert sides_of(some, split).equals(sides_of(unknown, split).filter(pl.col("id") % 3 == 0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(salt=st.text(max_size=5), common=st.sampled_from([0.5, 0.9, 0.97]))
+def test_at_random_the_shares_within_each_class_are_met_up_to_chance(salt: str, common: float) -> None:
+    """A hash of the key alone knows no class, so each row's side is an independent draw."""
+    frame = FRAME.with_columns(late=np.random.default_rng(1).random(FRAME.height) > common)
+    split = Split(test=0.2, validation=0.1, salt=salt)
+    rows = sides_of(frame, split)
+    for side, share in (("test", 0.2), ("validation", 0.1)):
+        for (_,), part in rows.group_by("late"):
+            spread = (share * (1 - share) / part.height) ** 0.5
+            assert abs((part["side"] == side).mean() - share) < 5 * spread  # type: ignore[operator]
+    swapped = sides_of(frame.with_columns(~pl.col("late")), split)
+    assert swapped["side"].equals(rows["side"]), "a corrected label leaves its row where it is"
+
+
+@pytest.mark.parametrize("by", ["time", "random", "entity"])
 def test_folds_never_judge_a_row_that_they_learnt_from(by: str) -> None:
-    split = Split.model_validate({"by": by})
-    made = folds(FRAME, split, 5, BY_TIME, "m")
+    split = Split.model_validate({"by": by} | ({"entity": "shop"} if by == "entity" else {}))
+    made = folds(SHOPS, split, 5, BY_TIME, "m")
     assert len(made) == 5
     for learn, judge in made:
         assert not ids(learn) & ids(judge)
         if by == "time":
             assert max(ids(learn)) < min(ids(judge))
+        if by == "entity":
+            assert not set(SHOPS["shop"].gather(learn)) & set(SHOPS["shop"].gather(judge))
+    if by != "time":
+        assert sorted(each for _, judge in made for each in ids(judge)) == list(range(4000))
+
+
+def test_a_fold_without_an_entity_is_named() -> None:
+    two = SHOPS.with_columns(shop=pl.col("shop").str.slice(0, 1))
+    with pytest.raises(TrainingError, match=r"m: fold \d of the cross-validation has .* set training\.folds lower$"):
+        folds(two, Split(by="entity", entity="shop"), 5, KEY, "m")
