@@ -33,8 +33,10 @@ class Registry:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         return mlflow.MlflowClient(self.tracking_uri)
 
-    def register(self, model: str, run_id: str, pipeline: Any, features: Features, task: Task) -> str:
-        """Log the Pipeline to the active run `run_id` and register it, as `candidate`.
+    def register(
+        self, model: str, run_id: str, pipeline: Any, features: Features, task: Task, threshold: float | None
+    ) -> str:
+        """Log the Pipeline to the active run `run_id` and register it, as `candidate`, with its threshold as a tag.
 
         The signature says what the features are, never what a sample of rows looked like.
 
@@ -56,6 +58,8 @@ class Registry:
         )
         version = str(info.registered_model_version)
         self.client.set_model_version_tag(model, version, "mlflow_run", run_id)
+        if threshold is not None:
+            self.client.set_model_version_tag(model, version, "threshold", repr(threshold))
         self.client.set_registered_model_alias(model, CANDIDATE, version)
         return version
 

@@ -357,6 +357,11 @@ class Split(Spec):
     def entities(self) -> list[str]:
         return [self.entity] if isinstance(self.entity, str) else self.entity or []
 
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation rows."""
+        return self.validation_from is not None if self.test_from else self.validation > 0
+
     @model_validator(mode="after")
     def _entities_belong_to_entity(self) -> Self:
         if (self.by == "entity") != bool(self.entities):
@@ -378,6 +383,31 @@ class Split(Spec):
         if self.test + self.validation >= 1:
             raise ValueError(f"test {self.test} and validation {self.validation} leave no rows to train on")
         return self
+
+
+class F1Objective(Spec):
+    """The threshold with the highest F1."""
+
+    objective: Literal["f1"]
+
+
+class CostObjective(Spec):
+    """The threshold at which wrong answers cost least."""
+
+    objective: Literal["cost"]
+    false_positive: float = Field(gt=0, description="Cost of a negative row that is called positive.")
+    false_negative: float = Field(gt=0, description="Cost of a positive row that is not, in the same unit.")
+
+
+class RecallObjective(Spec):
+    """The threshold with the highest recall among those that reach a precision."""
+
+    objective: Literal["recall"]
+    precision: float = Field(gt=0, le=1)
+
+
+Objective = F1Objective | CostObjective | RecallObjective
+Threshold = Annotated[float, Field(gt=0, lt=1)] | Annotated[Objective, Field(discriminator="objective")]
 
 
 class Training(Spec):
@@ -462,6 +492,11 @@ class ModelSpec(Spec):
     lookups: list[LookupSpec] = Field([], description="Side tables, whose columns features may read.")
     groups: list[GroupSpec] = Field([], description="Feature groups, whose columns are features.")
     split: Split = Split()
+    threshold: Threshold | None = Field(
+        None,
+        description="Two classes: score from which on a row is positive, or what it is chosen for on the validation "
+        "rows. Default: the class with the higher score.",
+    )
     training: Training = Training()
     estimator: Estimator = Estimator()
     gates: Gates = Gates()
@@ -474,6 +509,13 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
+        if self.threshold is not None and self.task != "binary":
+            raise ValueError(f"`threshold` belongs to a binary task; this is a {self.task} one")
+        if self.threshold is not None and not isinstance(self.threshold, float) and not self.split.validates:
+            raise ValueError(
+                "`threshold` is chosen on validation rows, and there are none; set split.validation, or "
+                "split.validation_from beside test_from"
+            )
         names = [*(each.name for each in self.lookups), *(each.name for each in self.groups)]
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"several lookups or groups are called {', '.join(repeated)}")

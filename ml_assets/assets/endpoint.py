@@ -12,7 +12,7 @@ from ml_assets.assets.online_features import ASSET as ONLINE
 from ml_assets.assets.parity import parity_result, parity_spec, replay
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
-from ml_assets.digests import digest_of, digest_of_fitted
+from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import NotApprovedError, ReleaseError
 from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.ml.schemas import answers_schema
@@ -56,7 +56,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             registry.verdict(model.name, version),
             model=model.name,
             version=version,
-            model_digest=digest_of_fitted(pipeline),
+            model_digest=digest_of_model(pipeline, trained.details["threshold"]),
             data_digest=trained.details["data_digest"],
             code_digest=model.code_digest,
             gates_digest=model.gates_digest,
@@ -68,7 +68,13 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         sample, _ = with_joined(model, tables, cleaned, newest)
         target = serving.target()
         release = build_release(
-            model, verdict, pipeline, trained.details["classes"], sample.sort(model.contract.key), target.releases
+            model,
+            verdict,
+            pipeline,
+            trained.details["classes"],
+            trained.details["threshold"],
+            sample.sort(model.contract.key),
+            target.releases,
         )
         parity = replay(model, tables, latest, release, pipeline)
         if parity.found:

@@ -9,7 +9,7 @@ import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
-from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
+from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
@@ -147,15 +147,19 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 target=model.contract.target,
                 columns=split_columns(model),
                 number_of_folds=model.spec.training.folds,
+                threshold=model.spec.threshold,
                 place=model.name,
                 log=context.log.info,
             )
-            model_digest = digest_of_fitted(trained.pipeline)
+            model_digest = digest_of_model(trained.pipeline, trained.threshold)
             folds = trained.fold_scores
             metric = cross_validation_metric(model.spec.task)
             scores = {f"cv_{metric}": sum(folds) / len(folds)} | {
                 f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)
             }
+            if trained.threshold is not None:
+                scores["threshold"] = trained.threshold
+            scores |= {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
             mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
             mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
             mlflow.log_metrics(scores)
@@ -165,7 +169,12 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             mlflow.log_dict(model.features.lineage, "features.json")
             version = tracking.registry().register(
-                model.name, mlflow.mlflow_run_id, trained.pipeline, model.features, model.spec.task
+                model.name,
+                mlflow.mlflow_run_id,
+                trained.pipeline,
+                model.features,
+                model.spec.task,
+                trained.threshold,
             )
             link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
         details: dict[str, Any] = {
@@ -178,6 +187,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "table_versions": known,
             "cut_off": cut_off.isoformat() if cut_off else None,
             "classes": trained.classes,
+            "threshold": trained.threshold,
             "counts": counts,
             "contents": {
                 asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}

@@ -24,7 +24,13 @@ GOLDEN_ROWS = 20
 
 
 def build_release(
-    model: Model, verdict: Verdict, pipeline: Any, classes: list[Any], rows: pl.DataFrame, releases: Path
+    model: Model,
+    verdict: Verdict,
+    pipeline: Any,
+    classes: list[Any],
+    threshold: float | None,
+    rows: pl.DataFrame,
+    releases: Path,
 ) -> Path:
     """Write the release of a model version, or find it already written.
 
@@ -55,7 +61,7 @@ def build_release(
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         (draft / PIPELINE).write_bytes(content)
-        manifest = _manifest(model, verdict, classes, {PIPELINE: sha256(content)})
+        manifest = _manifest(model, verdict, classes, threshold, {PIPELINE: sha256(content)})
         some = rows.head(GOLDEN_ROWS)
         golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
         if manifest.views:
@@ -66,7 +72,7 @@ def build_release(
         )
         (draft / GOLDEN).write_bytes(msgspec.json.encode(golden))
         files = {name: sha256((draft / name).read_bytes()) for name in (PIPELINE, GOLDEN)}
-        manifest = _manifest(model, verdict, classes, files)
+        manifest = _manifest(model, verdict, classes, threshold, files)
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         Scorer.load(draft)
         draft.rename(folder)
@@ -75,7 +81,9 @@ def build_release(
     return folder
 
 
-def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[str, str]) -> Manifest:
+def _manifest(
+    model: Model, verdict: Verdict, classes: list[Any], threshold: float | None, files: dict[str, str]
+) -> Manifest:
     contract = model.contract
     timed = any(each.freshness is not None for each in model.views.values())
     keys = {column for view in model.views.values() for column in view.by}
@@ -96,6 +104,7 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], files: dict[st
         version=verdict.version,
         task=model.spec.task,
         classes=classes,
+        threshold=threshold,
         inputs=inputs,
         event_time=contract.event_time if timed else None,
         views=views,

@@ -18,7 +18,7 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.features import MISSING, Features
 from ml_assets.ml.splits import Columns, Sides, folds
-from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task
+from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task, Threshold
 
 KNOWN_AT = "_known_at"
 
@@ -105,12 +105,16 @@ class Trained:
     Attributes:
         classes: target values in the order of the Pipeline's scores; the last is the positive one of a binary task;
             empty for regression.
-        fold_scores: F1 (macro for several classes) or RMSE per fold.
+        fold_scores: F1 (macro for several classes) or RMSE per fold. A threshold that is chosen comes only after them.
+        threshold: score of the positive class from which on a row is called so; None: where it is the higher one.
+        chosen_for: what the threshold reaches on the validation rows that it was chosen on, by its objective's name.
     """
 
     pipeline: Any
     classes: list[Any]
     fold_scores: list[float] = field(default_factory=list)
+    threshold: float | None = None
+    chosen_for: dict[str, float] = field(default_factory=dict)
 
 
 def cross_validation_metric(task: Task) -> str:
@@ -129,23 +133,27 @@ def train(
     target: str,
     columns: Columns,
     number_of_folds: int,
+    threshold: Threshold | None,
     place: str,
     log: Callable[[str], None] = lambda message: None,
 ) -> Trained:
-    """Cross-validate within the training rows, then fit on all of them. No other row is looked at.
+    """Cross-validate within the training rows, then fit on all of them. A threshold is chosen on the validation rows,
+    unless it is stated. No test row is looked at.
 
     Raises:
-        TrainingError: if the training rows cannot be learnt from.
+        TrainingError: if the training rows cannot be learnt from, or no threshold can be chosen.
     """
     from sklearn.base import clone
 
     from ml_assets.ml.evaluation import Scored, metric
+    from ml_assets.ml.threshold import choose
 
     rows = frame[sides.train]
     inputs = model_inputs(rows.select(features.names))
     classes, answer = encode(rows.get_column(target), task, place)
     unfitted = build_pipeline(features, estimator, task, place)
     judged_by = cross_validation_metric(task)
+    stated = threshold if isinstance(threshold, float) else None
     scores = []
     for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, columns, place), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
@@ -153,10 +161,20 @@ def train(
                 f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"
             )
         fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], place)
-        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task)
+        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task, stated)
         scores.append(metric(scored, judged_by))
         log(f"fold {number} of {number_of_folds}: {judged_by} {scores[-1]:.4f}")
-    return Trained(_fit(unfitted, inputs, answer, place), classes, scores)
+    fitted = _fit(unfitted, inputs, answer, place)
+    if threshold is None or isinstance(threshold, float):
+        return Trained(fitted, classes, scores, stated)
+    held = frame[sides.validation]
+    _, truth = encode(held.get_column(target), task, place, classes)
+    held_scores = Scored.by(fitted, model_inputs(held.select(features.names)), truth, classes, task).scores
+    chosen = choose(truth, held_scores[:, 1], threshold, place)
+    log(
+        f"threshold {chosen.threshold:.4f}: {threshold.objective} {chosen.value:.4f} on {held.height:,} validation rows"
+    )
+    return Trained(fitted, classes, scores, chosen.threshold, {threshold.objective: chosen.value})
 
 
 def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None = None) -> tuple[list[Any], np.ndarray]:

@@ -19,7 +19,7 @@ import msgspec
 from ml_assets.errors import ReleaseError
 
 MANIFEST, PIPELINE, GOLDEN, POINTER = "manifest.json", "model.skops", "golden.json", "serving.json"
-FORMAT = 3
+FORMAT = 4
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,13 +49,16 @@ class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a release is. `features` is what `Features.to_json` gives; `files` maps each other file to its SHA-256."""
+    """What a release is. `features` is what `Features.to_json` gives; `files` maps each other file to its SHA-256;
+    `threshold` is the score of the second class from which on it is the label (None: if it is the higher one).
+    """
 
     format: int
     model: str
     version: str
     task: str
     classes: list[Any]
+    threshold: float | None
     inputs: list[Input]
     event_time: str | None
     views: list[View]

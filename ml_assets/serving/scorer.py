@@ -10,7 +10,7 @@ import polars as pl
 
 from ml_assets.errors import InvalidRequestError, OnlineStoreError, ReleaseError
 from ml_assets.ml import skops_store
-from ml_assets.ml.evaluation import scores_of
+from ml_assets.ml.evaluation import decide, scores_of
 from ml_assets.ml.features import Features
 from ml_assets.ml.training import model_inputs
 from ml_assets.serving.bundle import GOLDEN, PIPELINE, Manifest, read_manifest
@@ -104,7 +104,7 @@ class Scorer:
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes
-        labels = [classes[position] for position in scores.argmax(axis=1).tolist()]
+        labels = [classes[position] for position in decide(scores, self.manifest.threshold).tolist()]
         if self.manifest.task == "binary":
             return [{"label": label, "score": row[1]} for label, row in zip(labels, scores.tolist(), strict=True)]
         names = [str(each) for each in classes]

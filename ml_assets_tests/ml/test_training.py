@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ml_assets.digests import digest_of_fitted
+from ml_assets.digests import digest_of_fitted, digest_of_model
 from ml_assets.errors import TrainingError
 from ml_assets.ml.features import Features
 from ml_assets.ml.splits import Columns, Sides
+from ml_assets.ml.threshold import choose
 from ml_assets.ml.training import Trained, encode, label, model_inputs, train
-from ml_assets.spec import Estimator, Split, Task
+from ml_assets.spec import CostObjective, Estimator, Split, Task
 
 FEATURES = Features.check([pl.col("x"), pl.col("zone")], {"x": pl.Float64(), "zone": pl.String()}, [], "test")
 
@@ -34,12 +35,10 @@ def rows(number: int = 600, seed: int = 0) -> pl.DataFrame:
 def fit(frame: pl.DataFrame, task: Task = "binary", target: str = "late", **options: Any) -> Trained:
     third = frame.height // 3
     sides = Sides(np.arange(2 * third), np.array([], dtype=int), np.arange(2 * third, frame.height))
-    estimator = options.pop("estimator", Estimator(params={"n_estimators": 10}))
+    options = {"sides": sides, "estimator": Estimator(params={"n_estimators": 10}), "threshold": None} | options
     return train(
         frame,
-        sides,
         features=FEATURES,
-        estimator=estimator,
         split=Split(),
         task=task,
         target=target,
@@ -134,6 +133,31 @@ def test_a_feature_that_is_never_known_and_a_null_category_do_not_stop_a_trainin
 def test_what_cannot_be_trained_is_refused_with_the_reason(options: dict[str, Any], said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         fit(rows(), **options)
+
+
+def test_a_threshold_is_chosen_on_validation_rows_and_no_test_row_changes_it() -> None:
+    frame = rows(900)
+    flipped = frame.with_columns(late=pl.when(pl.col("id") >= 600).then(~pl.col("late")).otherwise("late"))
+    sides = Sides(np.arange(400), np.arange(400, 600), np.arange(600, 900))
+    objective = CostObjective(objective="cost", false_positive=1, false_negative=5)
+    one, other = (fit(each, sides=sides, threshold=objective) for each in (frame, flipped))
+    assert one.threshold == other.threshold
+    assert digest_of_fitted(one.pipeline) == digest_of_fitted(other.pipeline)
+    assert one.threshold is not None
+    assert one.threshold < 0.5, "a missed one costs five times as much"
+    held = frame[sides.validation]
+    scores = one.pipeline.predict_proba(model_inputs(held.select(FEATURES.names)))[:, 1]
+    assert one.threshold == choose(held["late"].to_numpy().astype(int), scores, objective, "m").threshold
+    validation = frame.with_columns(
+        late=pl.when(pl.col("id").is_between(400, 599)).then(pl.col("id") % 2 == 0).otherwise("late")
+    )
+    assert fit(validation, sides=sides, threshold=objective).threshold != one.threshold
+
+
+def test_the_threshold_is_part_of_the_model() -> None:
+    frame = rows()
+    digests = {digest_of_model(fit(frame, threshold=each).pipeline, each) for each in (None, 0.3, 0.4)}
+    assert len(digests) == 3
 
 
 def test_labels_are_the_latest_known_at_the_cut_off_and_rows_without_one_are_counted() -> None:

@@ -101,7 +101,7 @@ def test_a_release_of_another_format_or_with_features_of_another_form_is_refused
     older = {name: value for name, value in written.items() if name != "features"} | {"format": 1, "expressions": []}
     polars = {"form": 1, "features": [{"name": "items", "type": "number", "expression": {"Column": "items"}}]}
     for manifest, said in (
-        (older, "has the format 1; this server reads 3: build the release again"),
+        (older, "has the format 1; this server reads 4: build the release again"),
         (
             written | {"features": written["features"] | {"form": 2}},
             "stored in form 2; this version of ml-assets reads 1",
