@@ -410,11 +410,30 @@ Objective = F1Objective | CostObjective | RecallObjective
 Threshold = Annotated[float, Field(gt=0, lt=1)] | Annotated[Objective, Field(discriminator="objective")]
 
 
+def _as_text(weights: dict[bool | int | str, float]) -> dict[bool | int | str, float]:
+    return {str(label): weight for label, weight in weights.items()}
+
+
+Weight = Annotated[float, Field(gt=0)]
+WeightByClass = Annotated[dict[bool | int | str, Weight], Field(min_length=1), AfterValidator(_as_text)]
+ClassWeights = Literal["balanced"] | WeightByClass
+Calibration = Literal["isotonic", "sigmoid"]
+
+
 class Training(Spec):
-    """What a training needs before it starts, and how it is cross-validated."""
+    """What a training needs before it starts, how it is cross-validated, and how much each row counts in it."""
 
     min_rows: int = Field(1000, ge=1, description="Labelled rows without which nothing is trained.")
     folds: int = Field(5, ge=2, description="Folds of the cross-validation within the training rows.")
+    class_weights: ClassWeights | None = Field(
+        None, description="How much a row of each class counts when the estimator is fitted; 1 where not named."
+    )
+    sample_weights: str | None = Field(
+        None, description="Column, known beforehand, that says how much a row counts when the estimator is fitted."
+    )
+    calibration: Calibration | None = Field(
+        None, description="Makes scores probabilities, by what the folds of the cross-validation did not learn from."
+    )
 
 
 class Estimator(Spec):
@@ -509,6 +528,11 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
+        training = self.training
+        if self.task == "regression" and (training.class_weights or training.calibration):
+            raise ValueError("`training.class_weights` and `training.calibration` belong to classes, not to regression")
+        if training.class_weights and self.estimator.params.get("class_weight") is not None:
+            raise ValueError("give training.class_weights or estimator.params.class_weight, not both")
         if self.threshold is not None and self.task != "binary":
             raise ValueError(f"`threshold` belongs to a binary task; this is a {self.task} one")
         if self.threshold is not None and not isinstance(self.threshold, float) and not self.split.validates:

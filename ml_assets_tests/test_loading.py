@@ -149,6 +149,25 @@ def test_a_group_that_makes_no_sense_is_refused_when_definitions_load(
     assert re.search(message, project.refusal())
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("minutes_late", "'minutes_late', which is not known when a prediction is asked for; there are order_id"),
+        ("zone", "'zone', a String; a weight is a number"),
+    ],
+)
+def test_a_weight_that_is_no_number_known_beforehand_is_refused(project: Project, column: str, said: str) -> None:
+    project.add_demo_model(training={"sample_weights": column})
+    assert f"training.sample_weights names {said}" in project.refusal()
+
+
+def test_a_weight_is_no_feature_unless_one_is_made_of_it(project: Project) -> None:
+    project.add_demo_model(training={"sample_weights": "order_value"}, features=None, groups=[])
+    features = project.model().features.names
+    assert "order_value" not in features
+    assert "distance_km" in features
+
+
 def test_a_split_by_what_identifies_nobody_is_refused(project: Project) -> None:
     project.add_demo_model(split={"by": "entity", "entity": ["restaurant_id", "zone"]})
     assert "split.entity names 'zone', which has neither the role entity nor key; there are order_id" in (

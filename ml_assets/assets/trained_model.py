@@ -74,7 +74,7 @@ def split_columns(model: Model) -> Columns:
 
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
-    schema = training_schema(model.contract, model.features)
+    schema = training_schema(model.contract, model.features, model.spec.training.sample_weights)
     dotted, params = model.spec.estimator.resolve(model.spec.task)
     spec = asset_spec(
         model,
@@ -146,7 +146,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 task=model.spec.task,
                 target=model.contract.target,
                 columns=split_columns(model),
-                number_of_folds=model.spec.training.folds,
+                training=model.spec.training,
                 threshold=model.spec.threshold,
                 place=model.name,
                 log=context.log.info,
@@ -161,6 +161,11 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 scores["threshold"] = trained.threshold
             scores |= {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
             mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
+            mlflow.log_params(
+                model.spec.training.model_dump(
+                    include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
+                )
+            )
             mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
             mlflow.log_metrics(scores)
             mlflow.set_tags(

@@ -5,9 +5,12 @@ from typing import Any
 
 from ml_assets.errors import ReleaseError
 
-# Types beyond skops' own list that a file may name: they are parts of scikit-learn's trees, and run no code on loading.
+# Types beyond skops' own list that a file may name: parts of scikit-learn's trees and calibrators, which hold numbers
+# and run no code on loading.
 TRUSTED = (
     "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
 )

@@ -18,7 +18,8 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.features import MISSING, Features
 from ml_assets.ml.splits import Columns, Sides, folds
-from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task, Threshold
+from ml_assets.ml.weights import weights_of_classes, weights_of_rows
+from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task, Threshold, Training
 
 KNOWN_AT = "_known_at"
 
@@ -132,19 +133,22 @@ def train(
     task: Task,
     target: str,
     columns: Columns,
-    number_of_folds: int,
+    training: Training,
     threshold: Threshold | None,
     place: str,
     log: Callable[[str], None] = lambda message: None,
 ) -> Trained:
-    """Cross-validate within the training rows, then fit on all of them. A threshold is chosen on the validation rows,
-    unless it is stated. No test row is looked at.
+    """Cross-validate within the training rows, then fit on all of them. No test row is looked at.
+
+    Weights count while fitting, not in the scores of the folds. A calibrator is fitted on what the folds gave to rows
+    that they had not seen. A threshold is chosen on the validation rows, unless it is stated.
 
     Raises:
         TrainingError: if the training rows cannot be learnt from, or no threshold can be chosen.
     """
     from sklearn.base import clone
 
+    from ml_assets.ml.calibration import calibrate, responses_of
     from ml_assets.ml.evaluation import Scored, metric
     from ml_assets.ml.threshold import choose
 
@@ -154,17 +158,35 @@ def train(
     unfitted = build_pipeline(features, estimator, task, place)
     judged_by = cross_validation_metric(task)
     stated = threshold if isinstance(threshold, float) else None
-    scores = []
-    for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, columns, place), start=1):
+    samples = weights_of_rows(rows, training.sample_weights, columns.key, place) if training.sample_weights else None
+
+    def weights(positions: np.ndarray) -> np.ndarray | None:
+        counted = None if samples is None else samples[positions]
+        if training.class_weights is None:
+            return counted
+        by_class = weights_of_classes(answer[positions], classes, training.class_weights, place)
+        return by_class if counted is None else by_class * counted
+
+    every = np.arange(rows.height)
+    scores, unseen, responses = [], [], []
+    for number, (learn, judge) in enumerate(folds(rows, split, training.folds, columns, place), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
             raise TrainingError(
                 f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"
             )
-        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], place)
+        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], weights(learn), place)
         scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task, stated)
         scores.append(metric(scored, judged_by))
-        log(f"fold {number} of {number_of_folds}: {judged_by} {scores[-1]:.4f}")
-    fitted = _fit(unfitted, inputs, answer, place)
+        log(f"fold {number} of {training.folds}: {judged_by} {scores[-1]:.4f}")
+        if training.calibration:
+            unseen.append(judge)
+            responses.append(responses_of(fitted, inputs.iloc[judge]))
+    fitted = _fit(unfitted, inputs, answer, weights(every), place)
+    if training.calibration:
+        # Without the weights of classes, which make scores of a rare class too high on purpose.
+        judged = np.concatenate(unseen)
+        counted = None if samples is None else samples[judged]
+        fitted = calibrate(fitted, training.calibration, np.concatenate(responses), answer[judged], counted)
     if threshold is None or isinstance(threshold, float):
         return Trained(fitted, classes, scores, stated)
     held = frame[sides.validation]
@@ -203,17 +225,27 @@ def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None 
     return found, np.array([position[value] for value in target.to_list()], dtype=np.int64)
 
 
-def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, place: str) -> Any:
+def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, weights: np.ndarray | None, place: str) -> Any:
     import joblib
+    from sklearn.utils.validation import has_fit_parameter
 
+    options: dict[str, Any] = {}
+    if weights is not None:
+        if not has_fit_parameter(pipeline[-1], "sample_weight"):
+            raise TrainingError(
+                f"{place}: {type(pipeline[-1]).__name__} takes no weights; leave training.class_weights and "
+                "training.sample_weights out, or choose another estimator"
+            )
+        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights}
+    of_trees = {"n_jobs", "n_estimators"} <= pipeline[-1].get_params().keys()
     try:
-        if "n_jobs" in pipeline[-1].get_params():
+        if of_trees:
             # Trees are grown on all cores; the number of threads changes no tree.
             pipeline[-1].set_params(n_jobs=joblib.cpu_count())
-        fitted = pipeline.fit(inputs, answer)
+        fitted = pipeline.fit(inputs, answer, **options)
     except ValueError as error:
         raise TrainingError(f"{place}: scikit-learn refuses to fit: {error}") from error
-    if "n_jobs" in fitted[-1].get_params():
+    if of_trees:
         # With several threads a forest adds its trees up in any order, and scores differ in the last bits.
         fitted[-1].set_params(n_jobs=1)
     return fitted

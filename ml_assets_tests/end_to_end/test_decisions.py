@@ -1,4 +1,7 @@
-"""How a model decides, from its YAML to the labels over HTTP: a split by entity, a threshold chosen for its cost."""
+"""How a model learns and decides, from its YAML to the labels over HTTP.
+
+Split by entity, weighed by class and column, calibrated, with a threshold chosen for its cost.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +27,7 @@ class Loans(pa.DataFrameModel):
     loan: int = pa.Field(metadata={"role": "key"})
     customer: str = pa.Field(nullable=True, metadata={"role": "entity"})
     income: float = pa.Field(gt=0, metadata={"role": "request"})
+    amount: int = pa.Field(ge=0, metadata={"role": "request"})
     defaulted: bool = pa.Field(metadata={"role": "target"})
 """
 SPEC: dict[str, Any] = {
@@ -32,7 +36,13 @@ SPEC: dict[str, Any] = {
     "source": {"kind": "files", "uri": "{{ landing }}/loans.csv"},
     "split": {"by": "entity", "entity": "customer", "validation": 0.2, "test": 0.2},
     "threshold": {"objective": "cost", "false_positive": 1, "false_negative": 8},
-    "training": {"min_rows": 500, "folds": 3},
+    "training": {
+        "min_rows": 500,
+        "folds": 3,
+        "class_weights": {True: 4, False: 1},
+        "sample_weights": "amount",
+        "calibration": "isotonic",
+    },
     "estimator": {"class": "sklearn.linear_model.LogisticRegression"},
 }
 
@@ -45,6 +55,7 @@ def loans(number: int = 1500) -> pl.DataFrame:
             "loan": range(number),
             "customer": [f"c{each:03d}" if each % 50 else "" for each in random.integers(0, 300, number)],
             "income": income,
+            "amount": random.integers(1, 9, number),
             "defaulted": random.random(number) < 1 / (1 + np.exp((income - 25) / 8)),
         }
     )
@@ -69,7 +80,7 @@ def details(project: Project, asset: str) -> dict[str, Any]:
 def test_labels_are_by_the_threshold_that_was_chosen(bank: Project) -> None:
     threshold = details(bank, "trained_model")["threshold"]
     assert 0.02 < threshold < 0.3, "a missed default costs eight times as much, so about 1 / 9"
-    rows = [{"loan": 1, "customer": "c001", "income": float(each)} for each in range(5, 90)]
+    rows = [{"loan": 1, "income": float(each)} for each in range(5, 90)]
     answer = requests.post(f"{bank.target.url()}/predict", json={"rows": rows}, timeout=10).json()["predictions"]
     assert [each["label"] for each in answer] == [each["score"] >= threshold for each in answer]
     assert any(threshold <= each["score"] < 0.5 for each in answer), "these have another label than by the higher score"
@@ -94,6 +105,23 @@ def test_it_is_judged_by_that_threshold_and_stored_wherever_the_model_is(bank: P
     verdict = registry.verdict("loans", about["version"])
     assert isinstance(verdict, Verdict)
     assert verdict.model_digest == about["model_digest"]
+
+
+def test_weights_lie_beside_the_features_and_are_none(bank: Project) -> None:
+    assert bank.model("loans").features.names == ["income"]
+    weighed = bank.lake.read("loans", "features").join(loans(), on="loan", suffix="_landed")
+    assert weighed["amount"].equals(weighed["amount_landed"].rename("amount"))
+    client = Registry(bank.settings.mlflow_uri).client
+    params = client.get_run(details(bank, "trained_model")["mlflow_run_id"]).data.params
+    assert params["sample_weights"] == "amount"
+    assert params["calibration"] == "isotonic"
+    assert params["class_weights"] == "{'False': 1.0, 'True': 4.0}"
+
+
+def test_scores_are_probabilities_although_defaults_weigh_more(bank: Project) -> None:
+    rows = [{"loan": each["loan"], "income": each["income"]} for each in loans().to_dicts()]
+    answer = requests.post(f"{bank.target.url()}/predict", json={"rows": rows}, timeout=10).json()["predictions"]
+    assert np.mean([each["score"] for each in answer]) == pytest.approx(loans()["defaulted"].mean(), abs=0.04)
 
 
 def test_another_objective_is_another_training(bank: Project) -> None:
