@@ -16,6 +16,7 @@ from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.feature_store.types import AVAILABLE_AT_US
+from ml_assets.ml.estimators import problems
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
@@ -33,6 +34,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     place = f"{spec.name}: {_file(folder, spec.contract)}"
     contract = Contract.read(_load_contract(spec, folder, spec.contract, "contract"), place)
     _check_roles(spec, contract, place)
+    _check_estimator(spec, folder)
     _check_weights(spec, contract, place)
     for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
         _check_limits(spec, key, part, contract, place)
@@ -217,6 +219,12 @@ def _check_limits(spec: ModelSpec, key: str, source: AnySource | None, contract:
                 f"{spec.name}: {key}.limits.columns names {name!r}, which is not in {place}; it has "
                 f"{', '.join(contract.types)}"
             )
+
+
+def _check_estimator(spec: ModelSpec, folder: Path) -> None:
+    dotted, params = spec.estimator.resolve(spec.task)
+    if found := list(problems(dotted, params, spec.task)):
+        raise ModelDefinitionError(f"{spec.name}: {folder / 'defs.yaml'}: {'; '.join(found)}")
 
 
 def _check_weights(spec: ModelSpec, contract: Contract, place: str) -> None:

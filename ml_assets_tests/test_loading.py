@@ -168,6 +168,13 @@ def test_a_weight_is_no_feature_unless_one_is_made_of_it(project: Project) -> No
     assert "distance_km" in features
 
 
+def test_all_mistakes_in_an_estimators_parameters_are_told_with_model_and_file(project: Project) -> None:
+    folder = project.add_demo_model(estimator={"params": {"n_estimater": 10, "max_depth": 0}})
+    said = project.refusal()
+    assert f"late_deliveries: {folder / 'defs.yaml'}: estimator.params.max_depth" in said
+    assert "did you mean n_estimators?" in said
+
+
 def test_a_split_by_what_identifies_nobody_is_refused(project: Project) -> None:
     project.add_demo_model(split={"by": "entity", "entity": ["restaurant_id", "zone"]})
     assert "split.entity names 'zone', which has neither the role entity nor key; there are order_id" in (

@@ -76,8 +76,9 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
     """An unfitted Pipeline: median imputation and scaling of numbers, one-hot of texts, then the estimator.
 
     Raises:
-        TrainingError: if the estimator is unknown or refuses its parameters.
+        TrainingError: if the estimator is unknown, refuses its parameters or is for another task.
     """
+    from sklearn.base import BaseEstimator, is_classifier, is_regressor
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -91,6 +92,12 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
         raise TrainingError(f"{place}: estimator.class {dotted} does not exist in scikit-learn") from None
     except TypeError as error:
         raise TrainingError(f"{place}: estimator.params do not fit {dotted}: {error}") from None
+    wanted = is_regressor if task == "regression" else is_classifier
+    if not isinstance(built, BaseEstimator) or not wanted(built):
+        raise TrainingError(
+            f"{place}: estimator.class {dotted} is no {'regressor' if task == 'regression' else 'classifier'}, which a "
+            f"{task} task needs; choose another one"
+        )
     number = Pipeline(
         [("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
     )

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from ml_assets.digests import digest_of_fitted, digest_of_model
 from ml_assets.errors import TrainingError
 from ml_assets.ml import skops_store
+from ml_assets.ml.estimators import ESTIMATORS
 from ml_assets.ml.features import Features
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.threshold import choose
@@ -130,6 +131,13 @@ def test_a_feature_that_is_never_known_and_a_null_category_do_not_stop_a_trainin
         ({"estimator": Estimator(class_="sklearn.ensemble.NoSuchForest")}, "does not exist"),
         ({"estimator": Estimator(params={"max_deep": 3})}, "max_deep"),
         ({"estimator": Estimator(params={"max_depth": -3})}, "refuses to fit"),
+        ({"estimator": Estimator(class_="sklearn.svm.SVR")}, r"sklearn\.svm\.SVR is no classifier, which a binary"),
+        (
+            {"estimator": Estimator(class_="sklearn.svm.SVC"), "task": "regression", "target": "minutes"},
+            r"sklearn\.svm\.SVC is no regressor, which a regression task needs",
+        ),
+        ({"estimator": Estimator(class_="sklearn.preprocessing.StandardScaler")}, "StandardScaler is no classifier"),
+        ({"estimator": Estimator(class_="sklearn.utils.Bunch")}, "Bunch is no classifier"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_the_reason(options: dict[str, Any], said: str) -> None:
@@ -231,6 +239,21 @@ def test_weights_that_the_estimator_or_the_classes_do_not_know_are_refused() -> 
     neighbours = Estimator(class_="sklearn.neighbors.KNeighborsClassifier")
     with pytest.raises(TrainingError, match="KNeighborsClassifier takes no weights"):
         fit(rows(), estimator=neighbours, training=Training(folds=3, class_weights="balanced"))
+
+
+@pytest.mark.parametrize("dotted", ESTIMATORS)
+def test_each_listed_estimator_is_weighed_calibrated_and_can_be_served(dotted: str) -> None:
+    small = {"n_estimators": 3} if "Forest" in dotted or "Trees" in dotted else {}
+    estimator = Estimator(class_=dotted, params=small)
+    frame = rows().with_columns(worth=pl.col("id") % 4 + 1)
+    if ESTIMATORS[dotted].predicts == "numbers":
+        trained = fit(
+            frame, "regression", "minutes", estimator=estimator, training=Training(folds=2, sample_weights="worth")
+        )
+    else:
+        training = Training(folds=2, sample_weights="worth", class_weights="balanced", calibration="sigmoid")
+        trained = fit(frame, estimator=estimator, training=training)
+    assert skops_store.untrusted_types(skops_store.dump(trained.pipeline)) == []
 
 
 METHODS: list[Calibration] = ["isotonic", "sigmoid"]
