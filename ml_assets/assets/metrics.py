@@ -83,6 +83,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             )
         registry = tracking.registry()
         pipeline = registry.load(model.name, about["version"])
+        model_digest = digest_of_model(pipeline, about["threshold"])  # before it is used: some count their calls
 
         def scored(positions: Any) -> Scored:
             some = rows.frame[positions]
@@ -103,7 +104,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             version=about["version"],
             approved=all(each.passed for each in outcomes),
             reasons=[each.reason for each in outcomes if not each.passed],
-            model_digest=digest_of_model(pipeline, about["threshold"]),
+            model_digest=model_digest,
             data_digest=about["data_digest"],
             code_digest=about["code_digest"],
             gates_digest=model.gates_digest,

@@ -6,6 +6,7 @@ Split by entity, weighed by class and column, calibrated, with a threshold chose
 from collections.abc import Callable
 from typing import Any
 
+import dagster as dg
 import msgspec
 import numpy as np
 import polars as pl
@@ -124,14 +125,29 @@ def test_scores_are_probabilities_although_defaults_weigh_more(bank: Project) ->
     assert np.mean([each["score"] for each in answer]) == pytest.approx(loans()["defaulted"].mean(), abs=0.04)
 
 
+def change(project: Project, **attributes: Any) -> None:
+    path = project.settings.models / "loans" / "defs.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["attributes"] |= attributes
+    path.write_text(yaml.safe_dump(spec))
+
+
 def test_another_objective_is_another_training(bank: Project) -> None:
     before = details(bank, "trained_model")
-    path = bank.settings.models / "loans" / "defs.yaml"
-    spec = yaml.safe_load(path.read_text())
-    spec["attributes"]["threshold"] = {"objective": "f1"}
-    path.write_text(yaml.safe_dump(spec))
+    change(bank, threshold={"objective": "f1"})
     bank.materialize("loans")
     after = details(bank, "trained_model")
     assert after["threshold"] > before["threshold"]
     assert after["model_digest"] != before["model_digest"]
     assert details(bank, "endpoint")["version"] == after["version"]
+
+
+def test_an_estimator_beyond_the_allow_list_is_trained_and_judged_and_does_not_serve(bank: Project) -> None:
+    served = details(bank, "endpoint")
+    change(bank, estimator={"class": "sklearn.neighbors.KNeighborsClassifier"}, training={"min_rows": 500, "folds": 2})
+    with pytest.raises(dg.Failure, match=r"loans version 3 cannot be served: it holds .*sklearn\.neighbors\._kd_tree"):
+        bank.materialize("loans")
+    assert details(bank, "metrics")["version"] == "3"
+    assert details(bank, "metrics")["approved"]
+    assert details(bank, "endpoint") == served
+    assert requests.get(f"{bank.target.url()}/health", timeout=5).json()["models"]["loans"]["version"] == "2"
