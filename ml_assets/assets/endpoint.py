@@ -52,11 +52,12 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         registry = tracking.registry()
         version = trained.details["version"]
         pipeline = registry.load(model.name, version)
+        threshold = trained.details.get("threshold")
         verdict = require_approval(
             registry.verdict(model.name, version),
             model=model.name,
             version=version,
-            model_digest=digest_of_model(pipeline, trained.details["threshold"]),
+            model_digest=digest_of_model(pipeline, threshold),
             data_digest=trained.details["data_digest"],
             code_digest=model.code_digest,
             gates_digest=model.gates_digest,
@@ -72,7 +73,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             verdict,
             pipeline,
             trained.details["classes"],
-            trained.details["threshold"],
+            threshold,
             sample.sort(model.contract.key),
             target.releases,
         )

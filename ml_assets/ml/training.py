@@ -197,6 +197,11 @@ def train(
     if threshold is None or isinstance(threshold, float):
         return Trained(fitted, classes, scores, stated)
     held = frame[sides.validation]
+    if held.is_empty():
+        raise TrainingError(
+            f"{place}: the threshold is chosen on validation rows, and the split leaves none of {frame.height:,}; "
+            "change split in defs.yaml"
+        )
     _, truth = encode(held.get_column(target), task, place, classes)
     held_scores = Scored.by(fitted, model_inputs(held.select(features.names)), truth, classes, task).scores
     chosen = choose(truth, held_scores[:, 1], threshold, place)

@@ -17,7 +17,7 @@ from ml_assets.ml.features import Features
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.threshold import choose
 from ml_assets.ml.training import Trained, build_pipeline, encode, label, model_inputs, train
-from ml_assets.spec import Calibration, CostObjective, Estimator, Split, Task, Training
+from ml_assets.spec import Calibration, CostObjective, Estimator, F1Objective, Split, Task, Training
 
 FEATURES = Features.check([pl.col("x"), pl.col("zone")], {"x": pl.Float64(), "zone": pl.String()}, [], "test")
 
@@ -162,6 +162,11 @@ def test_a_threshold_is_chosen_on_validation_rows_and_no_test_row_changes_it() -
         late=pl.when(pl.col("id").is_between(400, 599)).then(pl.col("id") % 2 == 0).otherwise("late")
     )
     assert fit(validation, sides=sides, threshold=objective).threshold != one.threshold
+
+
+def test_without_a_validation_row_no_threshold_is_chosen() -> None:
+    with pytest.raises(TrainingError, match="m: the threshold is chosen on validation rows, and the split leaves none"):
+        fit(rows(), threshold=F1Objective(objective="f1"))
 
 
 def test_the_threshold_is_part_of_the_model() -> None:
