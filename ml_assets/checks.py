@@ -80,18 +80,23 @@ LABELS = "rows_are_labelled_or_counted"
 
 
 def labels_spec(key: dg.AssetKey) -> dg.AssetCheckSpec:
-    """The check that no row is lost or doubled on the way from cleaned to labelled."""
-    return dg.AssetCheckSpec(LABELS, asset=key, blocking=True, description="cleaned = labelled + not yet labelled")
+    """The check that no row is lost or doubled on the way from cleaned to labelled and to a side of the split."""
+    return dg.AssetCheckSpec(
+        LABELS,
+        asset=key,
+        blocking=True,
+        description="cleaned = labelled + not yet labelled; labelled = trained on + validation + test + gap",
+    )
 
 
 def labels_result(key: dg.AssetKey, counts: Mapping[str, int]) -> dg.AssetCheckResult:
     """Whether the rows of a training add up."""
-    told = ("cleaned", "labelled", "not_yet_labelled")
+    sides = sum(counts[name] for name in ("trained_on", "validation", "test", "gap"))
     return dg.AssetCheckResult(
-        passed=counts["cleaned"] == counts["labelled"] + counts["not_yet_labelled"],
+        passed=counts["cleaned"] == counts["labelled"] + counts["not_yet_labelled"] and counts["labelled"] == sides,
         asset_key=key,
         check_name=LABELS,
-        metadata={name: dg.MetadataValue.int(counts[name]) for name in told},
+        metadata={name: dg.MetadataValue.int(count) for name, count in counts.items()},
     )
 
 

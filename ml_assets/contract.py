@@ -146,6 +146,10 @@ class Contract:
         own = {} if self.having("key") else {SURROGATE_KEY: pl.String()}
         return own | {name: self.types[name] for name in self.having("key", "entity", "event_time")}
 
+    def carried_with(self, weights: str | None) -> dict[str, pl.DataType]:
+        """The same, with the column that says how much each row counts in a training."""
+        return self.carried | ({weights: self.types[weights]} if weights else {})
+
     @property
     def target(self) -> str:
         return self.having("target")[0]

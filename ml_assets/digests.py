@@ -67,6 +67,11 @@ def digest_of_fitted(estimator: Any) -> str:
     return sha.hexdigest()
 
 
+def digest_of_model(pipeline: Any, threshold: float | None) -> str:
+    """SHA-256 (hex) of all that a model's answers come from: what its Pipeline has learnt, and its threshold."""
+    return digest_of([digest_of_fitted(pipeline), threshold])
+
+
 def _feed(sha: Any, value: Any) -> None:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     sha.update(f"<{kind}>".encode())

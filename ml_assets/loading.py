@@ -16,6 +16,7 @@ from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.feature_store.types import AVAILABLE_AT_US
+from ml_assets.ml.estimators import problems
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
@@ -33,13 +34,15 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     place = f"{spec.name}: {_file(folder, spec.contract)}"
     contract = Contract.read(_load_contract(spec, folder, spec.contract, "contract"), place)
     _check_roles(spec, contract, place)
+    _check_estimator(spec, folder)
+    _check_weights(spec, contract, place)
     for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
         _check_limits(spec, key, part, contract, place)
     lookups = {each.name: _load_lookup(spec, each, folder, contract) for each in spec.lookups}
     groups = {each.name: _load_group(spec, each, contract, lookups) for each in spec.groups}
     allowed = readable(contract, lookups, groups)
     expressions = (
-        [pl.col(name) for name in contract.having("request")]
+        [pl.col(name) for name in contract.having("request") if name != spec.training.sample_weights]
         if spec.features is None
         else _load(spec, folder, spec.features, "features")
     )
@@ -47,7 +50,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
         expressions = [*expressions, *_not_read_yet(expressions, groups)]
     file = place if spec.features is None else f"{spec.name}: {_file(folder, spec.features)}"
     features = Features.check(expressions, allowed, contract.afterwards, file, possible(contract, lookups))
-    _check_names(features, contract, file)
+    _check_names(features, contract, spec.training.sample_weights, file)
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):
         raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
@@ -186,6 +189,12 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
             )
     if spec.split.by == "time" and contract.event_time is None:
         raise ModelDefinitionError(f"{place}: `split: {{by: time}}` needs a column with the role event_time")
+    possible_entities = contract.having("entity", "key")
+    if odd := [name for name in spec.split.entities if name not in possible_entities]:
+        raise ModelDefinitionError(
+            f"{place}: split.entity names {odd[0]!r}, which has neither the role entity nor key; there are "
+            f"{', '.join(possible_entities) or 'none'}"
+        )
     derived = [name for name in contract.types if name not in contract.arriving.types]
     if derived and (spec.clean is None or spec.outcomes is not None or derived != [contract.target]):
         raise ModelDefinitionError(
@@ -212,15 +221,36 @@ def _check_limits(spec: ModelSpec, key: str, source: AnySource | None, contract:
             )
 
 
-def _check_names(features: Features, contract: Contract, place: str) -> None:
+def _check_estimator(spec: ModelSpec, folder: Path) -> None:
+    dotted, params = spec.estimator.resolve(spec.task)
+    if found := list(problems(dotted, params, spec.task)):
+        raise ModelDefinitionError(f"{spec.name}: {folder / 'defs.yaml'}: {'; '.join(found)}")
+
+
+def _check_weights(spec: ModelSpec, contract: Contract, place: str) -> None:
+    name = spec.training.sample_weights
+    if name is None:
+        return
+    if name not in contract.beforehand:
+        raise ModelDefinitionError(
+            f"{place}: training.sample_weights names {name!r}, which is not known when a prediction is asked for; "
+            f"there are {', '.join(contract.beforehand)}"
+        )
+    if not contract.types[name].is_numeric():
+        raise ModelDefinitionError(
+            f"{place}: training.sample_weights names {name!r}, a {contract.types[name]}; a weight is a number"
+        )
+
+
+def _check_names(features: Features, contract: Contract, weights: str | None, place: str) -> None:
     """A feature may have the name of a column beside it in a table only if it is that column, unchanged."""
     for expression in features.expressions:
         name = expression.meta.output_name()
-        beside = name in contract.carried or name in contract.afterwards
+        beside = name in contract.carried_with(weights) or name in contract.afterwards
         unchanged = expression.meta.is_column() and features.types[name] == contract.types.get(name)
         if beside and not unchanged:
             raise ModelDefinitionError(
-                f"{place}: feature {name!r} has the name of a column that identifies or labels rows; "
+                f"{place}: feature {name!r} has the name of a column that identifies, labels or weighs rows; "
                 f'give it one of its own with .alias("{name}_feature")'
             )
 

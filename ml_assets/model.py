@@ -155,8 +155,8 @@ class Model:
     def training_digest(self) -> str:
         """Changes when the same features and outcomes could give another model."""
         estimator = self.spec.estimator.resolve(self.spec.task)
-        parts = [self.spec.task, self.spec.split.model_dump(), self.spec.training.model_dump(), estimator]
-        return digest_of([parts, self.features.digest, self.contract.target, ml_assets.__version__])
+        stated = self.spec.model_dump(include={"task", "split", "threshold", "training"})
+        return digest_of([stated, estimator, self.features.digest, self.contract.target, ml_assets.__version__])
 
     @cached_property
     def gates_digest(self) -> str:

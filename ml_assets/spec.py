@@ -334,21 +334,50 @@ class GroupSpec(Spec):
 
 
 class Split(Spec):
-    """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows."""
+    """Which labelled rows are trained on, and which are held out. `test` and `validation` are shares of the rows; by
+    entity, of the entities.
+    """
 
-    by: Literal["time", "random"] = "random"
+    by: Literal["time", "random", "entity"] = "random"
+    entity: str | list[str] | None = Field(
+        None, description="By entity: columns with the role entity or key whose rows stay together."
+    )
     test: float = Field(0.2, gt=0, lt=1)
     validation: float = Field(0.0, ge=0, lt=1)
     validation_from: Day | None = Field(None, description="By time: first day of validation, instead of a share.")
     test_from: Day | None = Field(None, description="By time: first day of the test rows, instead of a share.")
-    salt: str = Field("ml-assets", description="By random: changes which rows are held out.")
+    gap: Duration | None = Field(
+        None,
+        description="By time: rows that happened less than this before the next side begins are on no side. Default: "
+        "rows whose outcome became known only afterwards.",
+    )
+    salt: str = Field("ml-assets", description="By random and entity: changes which rows are held out.")
+
+    @property
+    def entities(self) -> list[str]:
+        return [self.entity] if isinstance(self.entity, str) else self.entity or []
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are validation rows."""
+        return self.validation_from is not None if self.test_from else self.validation > 0
+
+    @model_validator(mode="after")
+    def _entities_belong_to_entity(self) -> Self:
+        if (self.by == "entity") != bool(self.entities):
+            raise ValueError("give `entity`, the columns whose rows stay together, exactly with `by: entity`")
+        return self
 
     @model_validator(mode="after")
     def _dates_belong_to_time(self) -> Self:
-        if self.by == "random" and (self.validation_from or self.test_from):
+        if self.by != "time" and (self.validation_from or self.test_from):
             raise ValueError("`validation_from` and `test_from` need `by: time`")
+        if self.by != "time" and self.gap:
+            raise ValueError("`gap` needs `by: time`")
         if self.validation_from and not self.test_from:
             raise ValueError("`validation_from` needs `test_from`")
+        if self.test_from and self.validation:
+            raise ValueError("with `test_from` validation rows begin at `validation_from`; leave `validation` out")
         if self.validation_from and self.test_from and self.validation_from >= self.test_from:
             raise ValueError(f"validation_from {self.validation_from} is not before test_from {self.test_from}")
         if self.test + self.validation >= 1:
@@ -356,11 +385,55 @@ class Split(Spec):
         return self
 
 
+class F1Objective(Spec):
+    """The threshold with the highest F1."""
+
+    objective: Literal["f1"]
+
+
+class CostObjective(Spec):
+    """The threshold at which wrong answers cost least."""
+
+    objective: Literal["cost"]
+    false_positive: float = Field(gt=0, description="Cost of a negative row that is called positive.")
+    false_negative: float = Field(gt=0, description="Cost of a positive row that is not, in the same unit.")
+
+
+class RecallObjective(Spec):
+    """The threshold with the highest recall among those that reach a precision."""
+
+    objective: Literal["recall"]
+    precision: float = Field(gt=0, le=1)
+
+
+Objective = F1Objective | CostObjective | RecallObjective
+Threshold = Annotated[float, Field(gt=0, lt=1)] | Annotated[Objective, Field(discriminator="objective")]
+
+
+def _as_text(weights: dict[bool | int | str, float]) -> dict[bool | int | str, float]:
+    return {str(label): weight for label, weight in weights.items()}
+
+
+Weight = Annotated[float, Field(gt=0)]
+WeightByClass = Annotated[dict[bool | int | str, Weight], Field(min_length=1), AfterValidator(_as_text)]
+ClassWeights = Literal["balanced"] | WeightByClass
+Calibration = Literal["isotonic", "sigmoid"]
+
+
 class Training(Spec):
-    """What a training needs before it starts, and how it is cross-validated."""
+    """What a training needs before it starts, how it is cross-validated, and how much each row counts in it."""
 
     min_rows: int = Field(1000, ge=1, description="Labelled rows without which nothing is trained.")
     folds: int = Field(5, ge=2, description="Folds of the cross-validation within the training rows.")
+    class_weights: ClassWeights | None = Field(
+        None, description="How much a row of each class counts when the estimator is fitted; 1 where not named."
+    )
+    sample_weights: str | None = Field(
+        None, description="Column, known beforehand, that says how much a row counts when the estimator is fitted."
+    )
+    calibration: Calibration | None = Field(
+        None, description="Makes scores probabilities, by what the folds of the cross-validation did not learn from."
+    )
 
 
 class Estimator(Spec):
@@ -438,6 +511,11 @@ class ModelSpec(Spec):
     lookups: list[LookupSpec] = Field([], description="Side tables, whose columns features may read.")
     groups: list[GroupSpec] = Field([], description="Feature groups, whose columns are features.")
     split: Split = Split()
+    threshold: Threshold | None = Field(
+        None,
+        description="Two classes: score from which on a row is positive, or what it is chosen for on the validation "
+        "rows. Default: the class with the higher score.",
+    )
     training: Training = Training()
     estimator: Estimator = Estimator()
     gates: Gates = Gates()
@@ -450,6 +528,18 @@ class ModelSpec(Spec):
         if wrong:
             known = ", ".join(METRICS[self.task])
             raise ValueError(f"gates {', '.join(wrong)} do not belong to a {self.task} task; it has {known}")
+        training = self.training
+        if self.task == "regression" and (training.class_weights or training.calibration):
+            raise ValueError("`training.class_weights` and `training.calibration` belong to classes, not to regression")
+        if training.class_weights and self.estimator.params.get("class_weight") is not None:
+            raise ValueError("give training.class_weights or estimator.params.class_weight, not both")
+        if self.threshold is not None and self.task != "binary":
+            raise ValueError(f"`threshold` belongs to a binary task; this is a {self.task} one")
+        if self.threshold is not None and not isinstance(self.threshold, float) and not self.split.validates:
+            raise ValueError(
+                "`threshold` is chosen on validation rows, and there are none; set split.validation, or "
+                "split.validation_from beside test_from"
+            )
         names = [*(each.name for each in self.lookups), *(each.name for each in self.groups)]
         if repeated := [name for name, count in Counter(names).items() if count > 1]:
             raise ValueError(f"several lookups or groups are called {', '.join(repeated)}")

@@ -149,6 +149,39 @@ def test_a_group_that_makes_no_sense_is_refused_when_definitions_load(
     assert re.search(message, project.refusal())
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ("minutes_late", "'minutes_late', which is not known when a prediction is asked for; there are order_id"),
+        ("zone", "'zone', a String; a weight is a number"),
+    ],
+)
+def test_a_weight_that_is_no_number_known_beforehand_is_refused(project: Project, column: str, said: str) -> None:
+    project.add_demo_model(training={"sample_weights": column})
+    assert f"training.sample_weights names {said}" in project.refusal()
+
+
+def test_a_weight_is_no_feature_unless_one_is_made_of_it(project: Project) -> None:
+    project.add_demo_model(training={"sample_weights": "order_value"}, features=None, groups=[])
+    features = project.model().features.names
+    assert "order_value" not in features
+    assert "distance_km" in features
+
+
+def test_all_mistakes_in_an_estimators_parameters_are_told_with_model_and_file(project: Project) -> None:
+    folder = project.add_demo_model(estimator={"params": {"n_estimater": 10, "max_depth": 0}})
+    said = project.refusal()
+    assert f"late_deliveries: {folder / 'defs.yaml'}: estimator.params.max_depth" in said
+    assert "did you mean n_estimators?" in said
+
+
+def test_a_split_by_what_identifies_nobody_is_refused(project: Project) -> None:
+    project.add_demo_model(split={"by": "entity", "entity": ["restaurant_id", "zone"]})
+    assert "split.entity names 'zone', which has neither the role entity nor key; there are order_id" in (
+        project.refusal()
+    )
+
+
 @pytest.mark.parametrize(("kind", "zone"), [("pl.Date", "UTC"), ("pl.Datetime", "Asia/Tokyo")])
 def test_an_event_without_a_moment_cannot_look_up_what_was_available_then(
     project: Project, kind: str, zone: str

@@ -13,7 +13,7 @@ from ml_assets.assets.parity import parity_result, parity_spec, replay
 from ml_assets.assets.trained_model import training_rows
 from ml_assets.checks import check_results, check_specs
 from ml_assets.deployment.release import build_release
-from ml_assets.digests import digest_of, digest_of_fitted
+from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import NotApprovedError, ReleaseError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import answers_schema
@@ -54,11 +54,12 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         registry = tracking.registry()
         version = trained.details["version"]
         pipeline = registry.load(model.name, version)
+        threshold = trained.details.get("threshold")
         verdict = require_approval(
             registry.verdict(model.name, version),
             model=model.name,
             version=version,
-            model_digest=digest_of_fitted(pipeline),
+            model_digest=digest_of_model(pipeline, threshold),
             data_digest=trained.details["data_digest"],
             code_digest=model.code_digest,
             gates_digest=model.gates_digest,
@@ -74,6 +75,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             verdict,
             pipeline,
             trained.details["classes"],
+            threshold,
             sample.sort(model.contract.key),
             target.releases,
             _held_out(model, tables, trained),

@@ -28,12 +28,14 @@ def features_basis(model: Model, cleaned_content: str, used: Mapping[str, Mappin
         used: for each side table and group the content of its partitions that count.
     """
     joined = [[each.digest, used[name]] for name, each in (model.lookups | model.groups).items()]
-    inputs = digest_of([cleaned_content, model.features.digest, joined])
+    weights = model.spec.training.sample_weights
+    inputs = digest_of([cleaned_content, model.features.digest, joined, *([weights] if weights else [])])
     return Basis(inputs, [each.spec.max_unmatched for each in model.lookups.values()])
 
 
 def features(model: Model) -> dg.AssetsDefinition:
-    schema = features_schema(model.contract, model.features)
+    weights = model.spec.training.sample_weights
+    schema = features_schema(model.contract, model.features, weights)
     spec = asset_spec(
         model,
         "features",
@@ -46,7 +48,7 @@ def features(model: Model) -> dg.AssetsDefinition:
         skippable=True,
     )
     checks = check_specs(spec.key, schema, blocking=True)
-    identifying = [name for name in model.contract.carried if name not in model.features.names]
+    identifying = [name for name in model.contract.carried_with(weights) if name not in model.features.names]
 
     @dg.multi_asset(**execution(model, [spec], checks))
     def step(context: dg.AssetExecutionContext, lake: LakeResource) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import polars as pl
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.assets.trained_model import training_rows
 from ml_assets.checks import check_results, check_specs
-from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
+from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.ml.evaluation import Scored, measure
@@ -83,12 +83,13 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             )
         registry = tracking.registry()
         pipeline = registry.load(model.name, about["version"])
+        model_digest = digest_of_model(pipeline, about["threshold"])  # before it is used: some count their calls
 
         def scored(positions: Any) -> Scored:
             some = rows.frame[positions]
             _, truth = encode(some.get_column(model.contract.target), model.spec.task, model.name, about["classes"])
             inputs = model_inputs(some.select(model.features.names))
-            return Scored.by(pipeline, inputs, truth, about["classes"], model.spec.task)
+            return Scored.by(pipeline, inputs, truth, about["classes"], model.spec.task, about["threshold"])
 
         test = scored(rows.sides.test)
         values, outcomes = judge(test, gates, model.spec.task)
@@ -103,7 +104,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             version=about["version"],
             approved=all(each.passed for each in outcomes),
             reasons=[each.reason for each in outcomes if not each.passed],
-            model_digest=digest_of_fitted(pipeline),
+            model_digest=model_digest,
             data_digest=about["data_digest"],
             code_digest=about["code_digest"],
             gates_digest=model.gates_digest,

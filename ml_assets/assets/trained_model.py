@@ -9,11 +9,11 @@ import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
-from ml_assets.digests import digest_of, digest_of_fitted, digest_of_frame
+from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
-from ml_assets.ml.splits import Sides, split_rows
+from ml_assets.ml.splits import Columns, Sides, split_rows
 from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
@@ -65,12 +65,16 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
             f"{model.name}: {rows:,} labelled rows of {labelled.cleaned:,} cleaned ones, and training.min_rows is "
             f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
-    sides = split_rows(labelled.frame, spec.split, contract.key, contract.event_time, spec.source.timezone, model.name)
-    return TrainingRows(labelled, sides)
+    return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
+
+
+def split_columns(model: Model) -> Columns:
+    """The columns of the labelled rows that their split goes by."""
+    return Columns(model.contract.key, model.contract.event_time, KNOWN_AT, model.spec.source.timezone)
 
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
-    schema = training_schema(model.contract, model.features)
+    schema = training_schema(model.contract, model.features, model.spec.training.sample_weights)
     dotted, params = model.spec.estimator.resolve(model.spec.task)
     spec = asset_spec(
         model,
@@ -121,12 +125,15 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "trained_on": len(rows.sides.train),
             "validation": len(rows.sides.validation),
             "test": len(rows.sides.test),
+            "gap": len(rows.sides.gap),
         }
         labels = labels_result(spec.key, counts)
         if not labels.passed:
             raise TrainingError(
                 f"{model.name}: {counts['cleaned']:,} cleaned rows became {counts['labelled']:,} labelled and "
-                f"{counts['not_yet_labelled']:,} others: is {', '.join(model.outcome_key)} unique in cleaned_data?"
+                f"{counts['not_yet_labelled']:,} others, and the labelled ones {counts['trained_on']:,} to train on, "
+                f"{counts['validation']:,} to validate on, {counts['test']:,} to test on and {counts['gap']:,} in the "
+                f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
         with tracking.run(context, model.name) as mlflow:
@@ -138,19 +145,27 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 split=model.spec.split,
                 task=model.spec.task,
                 target=model.contract.target,
-                key=model.contract.key,
-                time=model.contract.event_time,
-                number_of_folds=model.spec.training.folds,
+                columns=split_columns(model),
+                training=model.spec.training,
+                threshold=model.spec.threshold,
                 place=model.name,
                 log=context.log.info,
             )
-            model_digest = digest_of_fitted(trained.pipeline)
+            model_digest = digest_of_model(trained.pipeline, trained.threshold)
             folds = trained.fold_scores
             metric = cross_validation_metric(model.spec.task)
             scores = {f"cv_{metric}": sum(folds) / len(folds)} | {
                 f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)
             }
+            if trained.threshold is not None:
+                scores["threshold"] = trained.threshold
+            scores |= {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
             mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
+            mlflow.log_params(
+                model.spec.training.model_dump(
+                    include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
+                )
+            )
             mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
             mlflow.log_metrics(scores)
             mlflow.set_tags(
@@ -159,7 +174,12 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             mlflow.log_dict(model.features.lineage, "features.json")
             version = tracking.registry().register(
-                model.name, mlflow.mlflow_run_id, trained.pipeline, model.features, model.spec.task
+                model.name,
+                mlflow.mlflow_run_id,
+                trained.pipeline,
+                model.features,
+                model.spec.task,
+                trained.threshold,
             )
             link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
         details: dict[str, Any] = {
@@ -172,6 +192,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "table_versions": known,
             "cut_off": cut_off.isoformat() if cut_off else None,
             "classes": trained.classes,
+            "threshold": trained.threshold,
             "counts": counts,
             "contents": {
                 asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}

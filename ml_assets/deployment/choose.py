@@ -34,10 +34,13 @@ class Choice:
     built_with: tuple[str, ...]
 
 
-def choose_scorer(pipeline: Any, task: Task, rows: Mapping[str, pl.DataFrame], place: str) -> Choice:
+def choose_scorer(
+    pipeline: Any, task: Task, threshold: float | None, rows: Mapping[str, pl.DataFrame], place: str
+) -> Choice:
     """The fastest scorer that answers as the fitted Pipeline does.
 
     Args:
+        threshold: from which score on a row has the second label; see `ml.threshold.decide`.
         rows: features of rows by what they are, on which a graph has to prove itself, beside threshold rows.
         place: model and version, for messages.
 
@@ -59,7 +62,7 @@ def choose_scorer(pipeline: Any, task: Task, rows: Mapping[str, pl.DataFrame], p
 
     content = graph_of(parts)
     graph = Graph.load(content)
-    counts = require_exact(graph, parts, pipeline, task, rows, place)
+    counts = require_exact(graph, parts, pipeline, task, rows, place, threshold)
     proof = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
     reason = f"it answers like scikit-learn on {proof} rows"
     return Choice(ONNX, reason, graph, GRAPH, content, ("onnx", "onnxruntime", "scikit-learn"))

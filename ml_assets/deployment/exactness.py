@@ -11,6 +11,7 @@ from ml_assets.deployment.parts import Linear, Parts
 from ml_assets.deployment.threshold_rows import ThresholdRows, threshold_rows
 from ml_assets.errors import ReleaseError
 from ml_assets.ml.evaluation import scores_of
+from ml_assets.ml.threshold import decide
 from ml_assets.ml.training import model_inputs
 from ml_assets.serving.graph import Graph
 from ml_assets.spec import Task
@@ -20,13 +21,20 @@ FEW = 30  # rows, and values, by which the feature is found that differs
 
 
 def require_exact(
-    graph: Graph, parts: Parts, pipeline: Any, task: Task, rows: Mapping[str, pl.DataFrame], place: str
+    graph: Graph,
+    parts: Parts,
+    pipeline: Any,
+    task: Task,
+    rows: Mapping[str, pl.DataFrame],
+    place: str,
+    threshold: float | None = None,
 ) -> dict[str, int]:
     """Compare a graph with the Pipeline that it was made of, on given rows and on threshold rows.
 
     Args:
         rows: features of rows by what they are (`golden`, `held-out`), at least one in all.
         place: model and version, for messages.
+        threshold: from which score on a row has the second label; see `ml.threshold.decide`.
 
     Returns:
         The number of rows by what they are, with those of the trees' split values as `threshold`.
@@ -35,6 +43,10 @@ def require_exact(
         ReleaseError: naming the first row that differs, the feature, and both scores.
     """
     tolerance = OTHERWISE if isinstance(parts.estimator, Linear) else OF_TREES
+
+    def differ(wanted: np.ndarray, given: np.ndarray) -> np.ndarray:
+        return _differ(wanted, given, tolerance, threshold)
+
     on_splits = threshold_rows(parts, pl.concat(rows.values()))
     counts = {}
     for kind, features in {"threshold": on_splits.features, **rows}.items():
@@ -42,12 +54,12 @@ def require_exact(
         if not features.height:
             continue
         wanted, given = scores_of(pipeline, model_inputs(features), task), graph.scores(features)
-        differs = _differs(wanted, given, tolerance)
+        differs = differ(wanted, given)
         if not differs.any():
             continue
         row = int(differs.argmax())
         feature = _prepared(graph, parts, pipeline, features[row]) or _deciding(
-            lambda some: _differs(scores_of(pipeline, model_inputs(some), task), graph.scores(some), tolerance),
+            lambda some: differ(scores_of(pipeline, model_inputs(some), task), graph.scores(some)),
             features.filter(differs),
             features.filter(~differs),
             _at_splits(on_splits, wanted, given, differs) if kind == "threshold" else Counter(),
@@ -60,12 +72,12 @@ def require_exact(
     return counts
 
 
-def _differs(wanted: np.ndarray, given: np.ndarray, tolerance: float) -> np.ndarray:
+def _differ(wanted: np.ndarray, given: np.ndarray, tolerance: float, threshold: float | None) -> np.ndarray:
     """Whether the answers to a row differ, shape (rows,)."""
     close = np.abs(given - wanted) <= tolerance * np.maximum(1.0, np.abs(wanted))
     if wanted.ndim == 1:
         return np.asarray(~close)
-    return np.asarray(~close.all(axis=1) | (wanted.argmax(axis=1) != given.argmax(axis=1)))
+    return np.asarray(~close.all(axis=1) | (decide(wanted, threshold) != decide(given, threshold)))
 
 
 def _prepared(graph: Graph, parts: Parts, pipeline: Any, row: pl.DataFrame) -> str | None:

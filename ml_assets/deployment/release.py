@@ -28,6 +28,7 @@ def build_release(
     verdict: Verdict,
     pipeline: Any,
     classes: list[Any],
+    threshold: float | None,
     rows: pl.DataFrame,
     releases: Path,
     held_out: pl.DataFrame,
@@ -55,12 +56,12 @@ def build_release(
             shutil.rmtree(folder)  # damaged, or built for another version of a library
     some = rows.head(GOLDEN_ROWS)
     known = {"golden": model.features.compute(some), "held-out": held_out}
-    choice = choose_scorer(pipeline, model.spec.task, known, f"{model.name} version {verdict.version}")
+    choice = choose_scorer(pipeline, model.spec.task, threshold, known, f"{model.name} version {verdict.version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         (draft / choice.file).write_bytes(choice.content)
-        manifest = _manifest(model, verdict, classes, choice, {})
+        manifest = _manifest(model, verdict, classes, threshold, choice, {})
         golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
         if manifest.views:
             looked_up = [column.name for view in manifest.views for column in view.columns.values()]
@@ -70,7 +71,7 @@ def build_release(
         )
         (draft / GOLDEN).write_bytes(msgspec.json.encode(golden))
         files = {name: sha256((draft / name).read_bytes()) for name in (choice.file, GOLDEN)}
-        manifest = _manifest(model, verdict, classes, choice, files)
+        manifest = _manifest(model, verdict, classes, threshold, choice, files)
         (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         Scorer.load(draft)
         draft.rename(folder)
@@ -79,7 +80,14 @@ def build_release(
     return folder
 
 
-def _manifest(model: Model, verdict: Verdict, classes: list[Any], choice: Choice, files: dict[str, str]) -> Manifest:
+def _manifest(
+    model: Model,
+    verdict: Verdict,
+    classes: list[Any],
+    threshold: float | None,
+    choice: Choice,
+    files: dict[str, str],
+) -> Manifest:
     contract = model.contract
     timed = any(each.freshness is not None for each in model.views.values())
     keys = {column for view in model.views.values() for column in view.by}
@@ -100,6 +108,7 @@ def _manifest(model: Model, verdict: Verdict, classes: list[Any], choice: Choice
         version=verdict.version,
         task=model.spec.task,
         classes=classes,
+        threshold=threshold,
         inputs=inputs,
         event_time=contract.event_time if timed else None,
         views=views,

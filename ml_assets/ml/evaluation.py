@@ -1,11 +1,12 @@
 """How good a fitted model is on given rows: scores, metrics and their bootstrap intervals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ml_assets.ml.threshold import decide
 from ml_assets.spec import METRICS, Task
 
 RESAMPLES = 200
@@ -20,25 +21,35 @@ class Scored:
         truth: shape (rows,), class positions, or values for regression.
         scores: shape (rows, classes) of probabilities, or (rows,) of values for regression.
         classes: target values in the order of the columns of `scores`.
+        threshold: of a binary task; see `decide`.
     """
 
     truth: np.ndarray
     scores: np.ndarray
     classes: list[Any]
     task: Task
+    threshold: float | None = None
 
     @classmethod
-    def by(cls, pipeline: Any, inputs: pd.DataFrame, truth: np.ndarray, classes: list[Any], task: Task) -> "Scored":
+    def by(
+        cls,
+        pipeline: Any,
+        inputs: pd.DataFrame,
+        truth: np.ndarray,
+        classes: list[Any],
+        task: Task,
+        threshold: float | None = None,
+    ) -> "Scored":
         """Score `inputs` with a fitted Pipeline."""
-        return cls(truth, scores_of(pipeline, inputs, task), classes, task)
+        return cls(truth, scores_of(pipeline, inputs, task), classes, task, threshold)
 
     @property
     def answers(self) -> np.ndarray:
-        """Class positions by the highest score, or the values themselves; shape (rows,)."""
-        return self.scores if self.task == "regression" else self.scores.argmax(axis=1)
+        """Class positions, or the values themselves; shape (rows,)."""
+        return self.scores if self.task == "regression" else decide(self.scores, self.threshold)
 
     def take(self, rows: np.ndarray) -> "Scored":
-        return Scored(self.truth[rows], self.scores[rows], self.classes, self.task)
+        return replace(self, truth=self.truth[rows], scores=self.scores[rows])
 
 
 def scores_of(pipeline: Any, inputs: pd.DataFrame, task: Task) -> np.ndarray:

@@ -55,9 +55,10 @@ def outcomes_schema(contract: Contract, key: list[str]) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(columns, description="What became known after the event, and when.")
 
 
-def features_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:
-    """Key, entities and event time, and each feature: a finite number or a text, or null."""
-    own = {name: pa.Column(kind, nullable=name not in contract.key) for name, kind in contract.carried.items()}
+def features_schema(contract: Contract, features: Features, weights: str | None) -> pa.DataFrameSchema:
+    """Key, entities, event time and the rows' weights, and each feature: a finite number or a text, or null."""
+    carried = contract.carried_with(weights)
+    own = {name: pa.Column(kind, nullable=name not in contract.key) for name, kind in carried.items()}
     finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite", error="finite")
     computed = {
         name: pa.Column(kind, checks=[finite] if kind == pl.Float64 else None, nullable=True)
@@ -87,10 +88,11 @@ def group_schema(group: Group) -> pa.DataFrameSchema:
     )
 
 
-def training_schema(contract: Contract, features: Features) -> pa.DataFrameSchema:
-    """The features' columns and a target that is never null."""
-    schema = features_schema(contract, features)
-    return schema.add_columns({contract.target: pa.Column(contract.types[contract.target], nullable=False)})
+def training_schema(contract: Contract, features: Features, weights: str | None) -> pa.DataFrameSchema:
+    """The features' columns, a target that is never null, and when it became known."""
+    schema = features_schema(contract, features, weights)
+    target = pa.Column(contract.types[contract.target], nullable=False)
+    return schema.add_columns({contract.target: target, KNOWN_AT: pa.Column(pl.Datetime("us", "UTC"), nullable=True)})
 
 
 def answers_schema(task: str) -> pa.DataFrameSchema:

@@ -17,8 +17,9 @@ import polars as pl
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.features import MISSING, Features
-from ml_assets.ml.splits import Sides, folds
-from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task
+from ml_assets.ml.splits import Columns, Sides, folds
+from ml_assets.ml.weights import weights_of_classes, weights_of_rows
+from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task, Threshold, Training
 
 KNOWN_AT = "_known_at"
 
@@ -28,7 +29,7 @@ class Labelled:
     """Rows that can be learnt from.
 
     Attributes:
-        frame: key, event time, features and target, one row per labelled row, in key order.
+        frame: key, event time, features, target and `_known_at`, one row per labelled row, in key order.
         cleaned: cleaned rows of the window; each is labelled or not yet labelled.
         not_yet_labelled: rows without a target at the cut-off.
     """
@@ -58,7 +59,7 @@ def label(
     """
     if cut_off is not None:
         outcomes = outcomes.filter(pl.col(KNOWN_AT) <= cut_off)
-    latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target)
+    latest = outcomes.sort(KNOWN_AT).unique(key, keep="last").select(*key, target, KNOWN_AT)
     beside = [name for name in features.columns if name not in (PARTITION, target)]
     joined = features.select(beside).join(latest, on=key, how="left", nulls_equal=True)
     labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
@@ -75,8 +76,9 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
     """An unfitted Pipeline: median imputation and scaling of numbers, one-hot of texts, then the estimator.
 
     Raises:
-        TrainingError: if the estimator is unknown or refuses its parameters.
+        TrainingError: if the estimator is unknown, refuses its parameters or is for another task.
     """
+    from sklearn.base import BaseEstimator, is_classifier, is_regressor
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -90,6 +92,12 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
         raise TrainingError(f"{place}: estimator.class {dotted} does not exist in scikit-learn") from None
     except TypeError as error:
         raise TrainingError(f"{place}: estimator.params do not fit {dotted}: {error}") from None
+    wanted = is_regressor if task == "regression" else is_classifier
+    if not isinstance(built, BaseEstimator) or not wanted(built):
+        raise TrainingError(
+            f"{place}: estimator.class {dotted} is no {'regressor' if task == 'regression' else 'classifier'}, which a "
+            f"{task} task needs; choose another one"
+        )
     number = Pipeline(
         [("impute", SimpleImputer(strategy="median", keep_empty_features=True)), ("scale", StandardScaler())]
     )
@@ -105,12 +113,16 @@ class Trained:
     Attributes:
         classes: target values in the order of the Pipeline's scores; the last is the positive one of a binary task;
             empty for regression.
-        fold_scores: F1 (macro for several classes) or RMSE per fold.
+        fold_scores: F1 (macro for several classes) or RMSE per fold. A threshold that is chosen comes only after them.
+        threshold: score of the positive class from which on a row is called so; None: where it is the higher one.
+        chosen_for: what the threshold reaches on the validation rows that it was chosen on, by its objective's name.
     """
 
     pipeline: Any
     classes: list[Any]
     fold_scores: list[float] = field(default_factory=list)
+    threshold: float | None = None
+    chosen_for: dict[str, float] = field(default_factory=dict)
 
 
 def cross_validation_metric(task: Task) -> str:
@@ -127,37 +139,76 @@ def train(
     split: Split,
     task: Task,
     target: str,
-    key: list[str],
-    time: str | None,
-    number_of_folds: int,
+    columns: Columns,
+    training: Training,
+    threshold: Threshold | None,
     place: str,
     log: Callable[[str], None] = lambda message: None,
 ) -> Trained:
-    """Cross-validate within the training rows, then fit on all of them. No other row is looked at.
+    """Cross-validate within the training rows, then fit on all of them. No test row is looked at.
+
+    Weights count while fitting, not in the scores of the folds. A calibrator is fitted on what the folds gave to rows
+    that they had not seen. A threshold is chosen on the validation rows, unless it is stated.
 
     Raises:
-        TrainingError: if the training rows cannot be learnt from.
+        TrainingError: if the training rows cannot be learnt from, or no threshold can be chosen.
     """
     from sklearn.base import clone
 
+    from ml_assets.ml.calibration import calibrate, responses_of
     from ml_assets.ml.evaluation import Scored, metric
+    from ml_assets.ml.threshold import choose
 
     rows = frame[sides.train]
     inputs = model_inputs(rows.select(features.names))
     classes, answer = encode(rows.get_column(target), task, place)
     unfitted = build_pipeline(features, estimator, task, place)
     judged_by = cross_validation_metric(task)
-    scores = []
-    for number, (learn, judge) in enumerate(folds(rows, split, number_of_folds, key, time), start=1):
+    stated = threshold if isinstance(threshold, float) else None
+    samples = weights_of_rows(rows, training.sample_weights, columns.key, place) if training.sample_weights else None
+
+    def weights(positions: np.ndarray) -> np.ndarray | None:
+        counted = None if samples is None else samples[positions]
+        if training.class_weights is None:
+            return counted
+        by_class = weights_of_classes(answer[positions], classes, training.class_weights, place)
+        return by_class if counted is None else by_class * counted
+
+    every = np.arange(rows.height)
+    scores, unseen, responses = [], [], []
+    for number, (learn, judge) in enumerate(folds(rows, split, training.folds, columns, place), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
             raise TrainingError(
                 f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"
             )
-        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], place)
-        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task)
+        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], weights(learn), place)
+        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task, stated)
         scores.append(metric(scored, judged_by))
-        log(f"fold {number} of {number_of_folds}: {judged_by} {scores[-1]:.4f}")
-    return Trained(_fit(unfitted, inputs, answer, place), classes, scores)
+        log(f"fold {number} of {training.folds}: {judged_by} {scores[-1]:.4f}")
+        if training.calibration:
+            unseen.append(judge)
+            responses.append(responses_of(fitted, inputs.iloc[judge]))
+    fitted = _fit(unfitted, inputs, answer, weights(every), place)
+    if training.calibration:
+        # Without the weights of classes, which make scores of a rare class too high on purpose.
+        judged = np.concatenate(unseen)
+        counted = None if samples is None else samples[judged]
+        fitted = calibrate(fitted, training.calibration, np.concatenate(responses), answer[judged], counted)
+    if threshold is None or isinstance(threshold, float):
+        return Trained(fitted, classes, scores, stated)
+    held = frame[sides.validation]
+    if held.is_empty():
+        raise TrainingError(
+            f"{place}: the threshold is chosen on validation rows, and the split leaves none of {frame.height:,}; "
+            "change split in defs.yaml"
+        )
+    _, truth = encode(held.get_column(target), task, place, classes)
+    held_scores = Scored.by(fitted, model_inputs(held.select(features.names)), truth, classes, task).scores
+    chosen = choose(truth, held_scores[:, 1], threshold, place)
+    log(
+        f"threshold {chosen.threshold:.4f}: {threshold.objective} {chosen.value:.4f} on {held.height:,} validation rows"
+    )
+    return Trained(fitted, classes, scores, chosen.threshold, {threshold.objective: chosen.value})
 
 
 def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None = None) -> tuple[list[Any], np.ndarray]:
@@ -186,17 +237,27 @@ def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None 
     return found, np.array([position[value] for value in target.to_list()], dtype=np.int64)
 
 
-def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, place: str) -> Any:
+def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, weights: np.ndarray | None, place: str) -> Any:
     import joblib
+    from sklearn.utils.validation import has_fit_parameter
 
+    options: dict[str, Any] = {}
+    if weights is not None:
+        if not has_fit_parameter(pipeline[-1], "sample_weight"):
+            raise TrainingError(
+                f"{place}: {type(pipeline[-1]).__name__} takes no weights; leave training.class_weights and "
+                "training.sample_weights out, or choose another estimator"
+            )
+        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights}
+    of_trees = {"n_jobs", "n_estimators"} <= pipeline[-1].get_params().keys()
     try:
-        if "n_jobs" in pipeline[-1].get_params():
+        if of_trees:
             # Trees are grown on all cores; the number of threads changes no tree.
             pipeline[-1].set_params(n_jobs=joblib.cpu_count())
-        fitted = pipeline.fit(inputs, answer)
+        fitted = pipeline.fit(inputs, answer, **options)
     except ValueError as error:
         raise TrainingError(f"{place}: scikit-learn refuses to fit: {error}") from error
-    if "n_jobs" in fitted[-1].get_params():
+    if of_trees:
         # With several threads a forest adds its trees up in any order, and scores differ in the last bits.
         fitted[-1].set_params(n_jobs=1)
     return fitted

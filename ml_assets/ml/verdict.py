@@ -70,7 +70,7 @@ class Verdict:
     """All gates' outcomes for one model version, bound to what was judged.
 
     Attributes:
-        model_digest: of the fitted Pipeline.
+        model_digest: of the fitted Pipeline and its threshold.
         data_digest: of the labelled rows.
         code_digest: of contract, features, parameters and package version.
         gates_digest: of the gate settings.

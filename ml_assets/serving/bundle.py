@@ -55,6 +55,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a release is.
 
     Attributes:
+        threshold: of two classes, the score of the second one from which on it is the label; None: the higher one.
         features: what `Features.to_json` gives.
         scorer: what scores, `onnx` or `scikit-learn`; `scorer_reason` says why.
         files: each other file and its SHA-256.
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     version: str
     task: str
     classes: list[Any]
+    threshold: float | None
     inputs: list[Input]
     event_time: str | None
     views: list[View]

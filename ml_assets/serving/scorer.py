@@ -10,6 +10,7 @@ import polars as pl
 
 from ml_assets.errors import InvalidRequestError, MlAssetsError, OnlineStoreError, ReleaseError
 from ml_assets.ml.features import Features
+from ml_assets.ml.threshold import decide
 from ml_assets.serving.bundle import GOLDEN, GRAPH, ONNX, PIPELINE, Manifest, read_manifest
 from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.frames import frame_of
@@ -106,7 +107,7 @@ class Scorer:
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes
-        labels = [classes[position] for position in scores.argmax(axis=1).tolist()]
+        labels = [classes[position] for position in decide(scores, self.manifest.threshold).tolist()]
         if self.manifest.task == "binary":
             return [{"label": label, "score": row[1]} for label, row in zip(labels, scores.tolist(), strict=True)]
         names = [str(each) for each in classes]

@@ -178,6 +178,21 @@ def test_a_graph_with_another_scale_is_refused_by_the_feature(estimator: Any, co
         require_exact(false, parts, pipeline, "regression", {"golden": rows(20)}, "m version 1")
 
 
+def test_a_difference_that_only_the_models_threshold_sees_is_refused() -> None:
+    pipeline, parts, content = made(LogisticRegression())
+
+    def a_little_less(value: np.ndarray) -> np.ndarray | None:
+        return value - 1e-9 if value.shape == (1,) and value[0] == pipeline[-1].intercept_[0] else None
+
+    false, golden = Graph.load(changed_constant(content, a_little_less)), {"golden": rows(20)}
+    score = float(scores_of(pipeline, model_inputs(golden["golden"]), "binary")[7, 1])
+    given = (false, parts, pipeline, "binary", golden, "m version 1")
+    require_exact(*given)
+    require_exact(*given, threshold=score + 1e-4)
+    with pytest.raises(ReleaseError, match="golden row 7 gets"):
+        require_exact(*given, threshold=score)
+
+
 def test_a_difference_on_a_golden_row_alone_names_the_feature_too() -> None:
     """An intercept for the one category of a linear model, which has no threshold rows."""
     pipeline, parts, content = made(LogisticRegression())

@@ -28,7 +28,7 @@ from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.under_way import busy
 from ml_assets.demo.business import FIRST_DAY
-from ml_assets.digests import digest_of_fitted
+from ml_assets.digests import digest_of_model
 from ml_assets.lake import WHOLE
 from ml_assets.model import Model
 from ml_assets.registry import CHAMPION, Registry
@@ -203,7 +203,8 @@ def require_equal(calm: Project, killed: Project) -> None:
     registry = Registry(killed.settings.mlflow_uri)
     champion = str(registry.client.get_model_version_by_alias(NAME, CHAMPION).version)
     assert champion == trained.details["version"], "the champion is not the newest version"
-    assert digest_of_fitted(registry.load(NAME, champion)) == trained.content, "the registry holds another model"
+    held = digest_of_model(registry.load(NAME, champion), trained.details["threshold"])
+    assert held == trained.content, "the registry holds another model"
     served = (killed.target.health() or {})["models"][NAME]["version"]
     assert str(served) == champion, "another version serves"
 

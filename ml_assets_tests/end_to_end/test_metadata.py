@@ -48,7 +48,10 @@ def test_the_model_links_to_its_mlflow_run(small: Project, events: dict[str, dg.
     link = value(events["trained_model"], "mlflow_run")
     assert link.startswith(small.settings.mlflow_ui)
     assert link.endswith(trained.details["mlflow_run_id"])
-    assert value(events["trained_model"], "labelled") == trained.details["counts"]["labelled"]
+    counts = trained.details["counts"]
+    assert value(events["trained_model"], "labelled") == counts["labelled"]
+    assert value(events["trained_model"], "gap") == counts["gap"] > 0, "reports that came in after the test rows began"
+    assert counts["trained_on"] + counts["validation"] + counts["test"] + counts["gap"] == counts["labelled"]
 
 
 def test_the_metrics_show_plots_as_images_and_the_verdict(events: dict[str, dg.AssetMaterialization]) -> None:
