@@ -20,6 +20,7 @@ test: install-dev
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 drill: install-dev
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
 bench: install-dev
@@ -27,6 +28,7 @@ bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.ingest
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features
+	$(BIN)/python -W ignore -m benchmarks.scorer
 
 lint: install-dev
 	$(BIN)/ruff check .
