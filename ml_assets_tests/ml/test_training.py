@@ -248,7 +248,8 @@ def test_weights_that_the_estimator_or_the_classes_do_not_know_are_refused() -> 
 
 @pytest.mark.parametrize("dotted", ESTIMATORS)
 def test_each_listed_estimator_is_weighed_calibrated_and_can_be_served(dotted: str) -> None:
-    small = {"n_estimators": 3} if "Forest" in dotted or "Trees" in dotted else {}
+    sizes = {"n_estimators": 3, "max_iter": 20}
+    small = {name: size for name, size in sizes.items() if name in ESTIMATORS[dotted].parameters}
     estimator = Estimator(class_=dotted, params=small)
     frame = rows().with_columns(worth=pl.col("id") % 4 + 1)
     if ESTIMATORS[dotted].predicts == "numbers":
