@@ -38,7 +38,7 @@ def released(small: Project, cleaned: pl.DataFrame, estimator: Any, releases: Pa
     answer = (cleaned["promised_minutes"] - cleaned["preparation_minutes"] < 2 * cleaned["items"]).to_numpy()
     pipeline = fitted_on(features, answer.astype(int), estimator)
     verdict = Verdict(NAME, "7", True, [], "m", "d", "c", "g")
-    return build_release(model, verdict, pipeline, [False, True], cleaned, releases, features.tail(100)), pipeline
+    return build_release(model, verdict, pipeline, [False, True], None, cleaned, releases, features.tail(100)), pipeline
 
 
 @pytest.fixture
