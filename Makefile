@@ -5,6 +5,9 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirem
 
 DATA ?= ../shared/data
 
+# Where a shell or an image sets it, each process would compile all packages anew: half of a process's start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test drill bench lint ui stop clean lock install install-dev
 
 run: install

@@ -1,12 +1,15 @@
 """A state folder of its own with models and landed files, on which tests run the platform for real."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,6 +26,7 @@ from ml_assets.lake import Lake
 from ml_assets.materialize import materialize_due, models_of, prepare_dagster_home
 from ml_assets.model import Model
 from ml_assets.records import Latest, read_latest
+from ml_assets.registry import Registry
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 DEMO = PROJECT_ROOT / "ml_assets" / "defs" / "late_deliveries"
@@ -41,6 +45,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@functools.cache
+def empty_mlflow() -> Path:
+    """MLflow's database before its first use: fifty migrations, which need not be run for each project."""
+    folder = Path(tempfile.mkdtemp(prefix="mlflow-"))
+    atexit.register(shutil.rmtree, folder)
+    file = folder / "mlflow.db"
+    assert Registry(f"sqlite:///{file}").client.search_experiments()
+    return file
 
 
 @dataclass
@@ -154,6 +168,10 @@ class Project:
 
     def materialize(self, name: str = "late_deliveries") -> list[str]:
         """Run what is due, in this process."""
+        database = self.settings.home / "mlflow" / "mlflow.db"
+        if not database.exists():
+            database.parent.mkdir(parents=True)
+            shutil.copy(empty_mlflow(), database)
         with self.active():
             return materialize_due(self.settings, models_of(self.settings)[name], lambda line: None)
 

@@ -79,8 +79,9 @@ class Platform:
                 killed += 1
         return killed
 
-    def has_run(self) -> bool:
-        return bool(self._processes("run"))
+    def has(self, target: str) -> bool:
+        """Whether there is something to kill; the daemon is the last one to come up."""
+        return bool(self._processes("daemon" if target == "all" else target))
 
     def _processes(self, target: str) -> list[psutil.Process]:
         assert self.process is not None
@@ -109,7 +110,7 @@ class Drill:
     """One drill.
 
     Attributes:
-        pause: most seconds from a start to the next kill.
+        pause: most seconds from when a kind of process is there to its kill.
         every: seconds between two days that arrive.
         allowed: days that may have arrived so far; they last as long as the kills do.
     """
@@ -145,9 +146,9 @@ class Drill:
             platform.stop()
 
     def _wait_for_its_moment(self, platform: Platform, target: str) -> None:
-        if target == "run":
-            wait_until(platform.has_run, 120, f"a run is under way; see {self.project.root}/dagster.log")
-        time.sleep(self.dice.uniform(0, self.pause if target != "run" else 8))
+        log = f"{self.project.root}/dagster.log"
+        wait_until(lambda: platform.has(target), 120, f"there is something to kill ({target}); see {log}")
+        time.sleep(self.dice.uniform(0, self.pause if target != "run" else min(self.pause, 8)))
 
     @contextlib.contextmanager
     def _arrivals(self) -> Iterator[Callable[[], int]]:
@@ -238,7 +239,7 @@ def main() -> None:
     options.add_argument("--days", type=int, default=30)
     options.add_argument("--kills", type=int, default=16)
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--pause", type=float, default=40, help="most seconds from a start to the next kill")
+    options.add_argument("--pause", type=float, default=40, help="most seconds until what is there is killed")
     options.add_argument("--every", type=float, default=5, help="seconds between two days that arrive")
     chosen = vars(options.parse_args())
     folder = Path(tempfile.mkdtemp(prefix="kill-"))  # kept if anything fails

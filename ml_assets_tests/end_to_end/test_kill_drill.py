@@ -1,4 +1,4 @@
-"""The short form of `make drill`: six days arrive under the daemon, and each kind of process is killed once."""
+"""The short form of `make drill`: four days arrive under the daemon, and each kind of process is killed once."""
 
 from collections.abc import Callable
 
@@ -9,6 +9,6 @@ from ml_assets_tests.project import Project
 def test_kills_at_random_moments_change_nothing_in_the_end(make_project: Callable[..., Project]) -> None:
     calm, killed = make_project("calm"), make_project("killed")
     prepare(calm)
-    calm.land(6)
+    calm.land(4)
     calm.materialize()
-    drill(calm, killed, days=6, kills=4, seed=3, pause=20, every=5)
+    drill(calm, killed, days=4, kills=4, seed=3, pause=4, every=2)
