@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -12,6 +13,7 @@ from ml_assets.errors import ModelDefinitionError, ReleaseError
 from ml_assets.ml.expressions import FORM, from_stable, to_stable
 from ml_assets.ml.purity import Possible, generated_rows, impure, in_company, unequal
 
+FEW = 16  # up to so many rows are looked at row by row, because Polars needs 0.1 ms to begin
 MISSING = "(missing)"  # the category that stands for a null, so that one row and a batch score alike
 
 
@@ -140,10 +142,19 @@ class Features:
         An expression sees no other column than those that the features read. Infinities and NaN, such as a ratio to
         zero gives, become null, which the model imputes.
         """
-        computed = in_company(frame.select(self.inputs)).select(self._typed).head(frame.height)
-        if not self.numeric or computed.select(pl.sum_horizontal(self.numeric).is_finite().all()).item():
-            return computed  # as nearly always; the sum of finite numbers may be infinite, which does no harm here
+        rows = pl.DataFrame([frame.get_column(name) for name in self.inputs])
+        computed = in_company(rows).select(self._typed).head(frame.height)
+        if self._is_finite(computed):
+            return computed
         return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
+
+    def _is_finite(self, computed: pl.DataFrame) -> bool:
+        """Whether all numbers are finite, as nearly always; of many rows it may say no where they are."""
+        if computed.height <= FEW:
+            return all(
+                each is None or isinstance(each, str) or isfinite(each) for row in computed.rows() for each in row
+            )
+        return not self.numeric or bool(computed.select(pl.sum_horizontal(self.numeric).is_finite().all()).item())
 
     @cached_property
     def _typed(self) -> list[pl.Expr]:

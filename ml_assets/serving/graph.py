@@ -9,10 +9,9 @@ import numpy as np
 import polars as pl
 
 from ml_assets.errors import InvalidRequestError, ReleaseError
-from ml_assets.ml.features import MISSING
+from ml_assets.ml.features import FEW, MISSING
 
 AT_ONCE = 4096  # rows of one run: a forest holds a number per row, tree and class meanwhile
-FEW = 16  # up to so many rows are read row by row, which takes 5 µs for one, and above column by column
 NUMBERS, TEXTS, RAW, PREPARED, METADATA = "numbers", "texts", "raw", "prepared", "reads"
 
 # From raw scores to values or probabilities.
