@@ -41,14 +41,18 @@ def component_tree(folder: Path) -> ComponentTree:
 
 def resources_of(settings: Settings) -> dg.Definitions:
     """Resources and executor of an environment."""
-    # As a variable: Dagster shows how resources are configured, and an address may hold a password.
+    # As variables: Dagster shows how resources are configured, and an address may hold a password.
+    mlflow = dg.EnvVar("ML_ASSETS_MLFLOW_URI") if settings.mlflow.get_secret_value() else settings.mlflow_uri
     redis = dg.EnvVar("ML_ASSETS_ONLINE_STORE") if settings.online_store.get_secret_value() else ""
     return dg.Definitions(
         resources={
             "lake": LakeResource(root=str(settings.lake)),
             "feature_store": FeatureStoreResource(root=str(settings.feast), place=redis or str(settings.feast)),
             "tracking": TrackingResource(
-                uri=settings.mlflow_uri, artifacts=str(settings.mlflow_artifacts), ui=settings.mlflow_ui
+                uri=mlflow,
+                artifacts=settings.mlflow_artifacts,
+                ui=settings.mlflow_ui,
+                s3_endpoint_url=settings.s3_endpoint_url or "",
             ),
             "serving": ServingResource(
                 home=str(settings.home),

@@ -33,6 +33,10 @@ class TrainingError(MlAssetsError):
     """A model cannot be trained on the rows that are there."""
 
 
+class TrackingError(MlAssetsError):
+    """MLflow does not answer, refuses the credentials, or does not hold what was recorded."""
+
+
 class ReleaseError(MlAssetsError):
     """A release is incomplete, changed or unreadable, so that it must not serve."""
 

@@ -54,7 +54,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):
         raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
-    return Model(spec, contract, features, hook, access or Access(), lookups, groups)
+    return Model(spec, contract, features, hook, access or Access(), lookups, groups, folder)
 
 
 def _load_contract(spec: ModelSpec, folder: Path, dotted: str, key: str) -> type[pa.DataFrameModel]:

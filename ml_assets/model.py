@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from functools import cached_property
+from pathlib import Path
 
 import polars as pl
 
@@ -37,6 +38,7 @@ class Model:
     access: Access = field(default_factory=Access)
     lookups: dict[str, Lookup] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def name(self) -> str:

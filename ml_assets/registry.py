@@ -2,66 +2,163 @@
 
 import json
 import logging
+import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from ml_assets.errors import TrackingError
 from ml_assets.ml import skops_store
 from ml_assets.ml.features import Features
 from ml_assets.ml.verdict import Verdict
 from ml_assets.spec import Task
 
 VERDICT_TAG = "ml_assets.verdict"
+FACTS_TAG = "ml_assets.facts"  # digest of what a version was made from, which its MLflow run holds
 CANDIDATE, CHAMPION = "candidate", "champion"
+# A version is UNFINISHED until the lake has a record of it: its training may still fail, or be killed.
+STATE_TAG = "ml_assets.training"
+UNFINISHED, RECORDED = "unfinished", "recorded"
+_SECONDS_TO_ANSWER = 10
 _REQUIREMENTS = ("scikit-learn", "skops", "pandas", "numpy")
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The MLflow registry at `tracking_uri`."""
+    """The MLflow registry at `tracking_uri`, which may hold a password.
 
-    tracking_uri: str
+    Attributes:
+        s3_endpoint_url: S3-compatible server of artefacts; None for AWS.
+    """
+
+    tracking_uri: str = field(repr=False)
+    s3_endpoint_url: str | None = None
+
+    @property
+    def address(self) -> str:
+        """As SQLAlchemy takes it: where psycopg 3 is installed too, `postgresql://` would mean that."""
+        return re.sub(r"^postgresql://", "postgresql+psycopg2://", self.tracking_uri)
+
+    @property
+    def shown(self) -> str:
+        """Without user and password, for messages."""
+        return re.sub(r"//[^/]*@", "//***@", self.tracking_uri)
 
     @cached_property
     def client(self) -> Any:
+        # MLflow reads these whenever it uses them.
+        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+        if self.s3_endpoint_url:
+            os.environ["MLFLOW_S3_ENDPOINT_URL"] = self.s3_endpoint_url
         import mlflow
 
-        mlflow.set_tracking_uri(self.tracking_uri)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        return mlflow.MlflowClient(self.tracking_uri)
+        mlflow.set_tracking_uri(self.address)
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        return mlflow.MlflowClient(self.address)
+
+    def reach(self) -> Any:
+        """The client, once it is certain that MLflow answers: by itself it tries for minutes.
+
+        Raises:
+            TrackingError: if it does not answer, or refuses the credentials.
+        """
+        advice = "look at ML_ASSETS_MLFLOW_URI"
+        try:
+            if self.tracking_uri.startswith("http"):
+                import requests
+
+                advice += ", MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER)
+                answer.raise_for_status()
+            elif self.tracking_uri.startswith("postgresql"):
+                import sqlalchemy
+
+                options = {"connect_timeout": _SECONDS_TO_ANSWER}
+                sqlalchemy.create_engine(self.address, connect_args=options).connect().close()
+            client = self.client
+            client.search_experiments(max_results=1)
+        except ModuleNotFoundError as error:
+            raise TrackingError(
+                f"MLflow's database {self.shown} needs the package {error.name}; install ml-assets[postgres]"
+            ) from None
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise TrackingError(f"MLflow at {self.shown} does not answer: {lines[0]}; {advice}") from None
+        return client
 
     def register(
-        self, model: str, run_id: str, pipeline: Any, features: Features, task: Task, threshold: float | None
+        self,
+        model: str,
+        run_id: str,
+        pipeline: Any,
+        features: Features,
+        task: Task,
+        threshold: float | None,
+        tags: Mapping[str, str],
     ) -> str:
-        """Log the Pipeline to the active run `run_id` and register it, as `candidate`, with its threshold as a tag.
+        """Log the Pipeline to the active run `run_id` and register it, with its threshold as a tag.
 
-        The signature says what the features are, never what a sample of rows looked like.
+        The signature says what the features are, never what a sample of rows looked like. The version is UNFINISHED
+        from its first moment on, until `settle` is told of its record.
 
         Returns:
             The new version.
+
+        Raises:
+            TrackingError: if MLflow, or where it keeps its artefacts, does not take the model.
         """
         import mlflow.sklearn
 
         _ = self.client
         refused = skops_store.untrusted_types(skops_store.dump(pipeline))
-        info = mlflow.sklearn.log_model(
-            pipeline,
-            name="model",
-            serialization_format="skops",
-            skops_trusted_types=[*skops_store.TRUSTED, *refused],
-            pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIREMENTS],
-            signature=_signature(features, task),
-            registered_model_name=model,
-        )
-        version = str(info.registered_model_version)
-        self.client.set_model_version_tag(model, version, "mlflow_run", run_id)
+        tags = {STATE_TAG: UNFINISHED, "mlflow_run": run_id, **tags}
         if threshold is not None:
-            self.client.set_model_version_tag(model, version, "threshold", repr(threshold))
-        self.client.set_registered_model_alias(model, CANDIDATE, version)
-        return version
+            tags["threshold"] = repr(threshold)
+        try:
+            info = mlflow.sklearn.log_model(
+                pipeline,
+                name="model",
+                serialization_format="skops",
+                skops_trusted_types=[*skops_store.TRUSTED, *refused],
+                pip_requirements=[f"{name}=={installed_version(name)}" for name in _REQUIREMENTS],
+                signature=_signature(features, task),
+                registered_model_name=model,
+                tags=tags,
+            )
+        except Exception as error:
+            raise TrackingError(f"{model}: MLflow at {self.shown} does not take the model: {error}") from error
+        return str(info.registered_model_version)
+
+    def settle(self, model: str, experiment_id: str, recorded: str | None) -> None:
+        """Let the `recorded` version count, as candidate, and remove what attempts left that never got as far.
+
+        To be used where nobody trains the same model.
+
+        Args:
+            recorded: version that the newest record names.
+        """
+        unfinished = f"tags.`{STATE_TAG}` = '{UNFINISHED}'"
+        for each in self.client.search_model_versions(f"name = '{model}' AND {unfinished}"):
+            if str(each.version) == recorded:
+                self.accept(model, recorded)
+            else:
+                self.client.delete_model_version(model, each.version)
+        for logged in self.client.search_logged_models([experiment_id], unfinished):
+            self.client.delete_logged_model(logged.model_id)
+
+    def accept(self, model: str, version: str) -> None:
+        """Make a version that the lake has a record of the candidate; doing it again changes nothing."""
+        found = self.client.get_model_version(model, version)
+        if found.tags.get(STATE_TAG) == UNFINISHED:
+            self.client.set_registered_model_alias(model, CANDIDATE, version)
+            logged = str(found.source).removeprefix("models:/")  # the version is the logged model, by another name
+            self.client.set_logged_model_tags(logged, {STATE_TAG: RECORDED})
+            self.client.set_model_version_tag(model, version, STATE_TAG, RECORDED)
 
     def load(self, model: str, version: str) -> Any:
         """The Pipeline of a version, read from its skops file, also if the allow-list does not let it serve."""

@@ -29,6 +29,18 @@ class Settings(BaseModel):
     models: Path = Field(PROJECT_ROOT / "ml_assets" / "defs", description="Folder with one folder per model.")
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
+    mlflow: SecretStr = Field(
+        SecretStr(""),
+        alias="mlflow_uri",
+        description="postgresql://user:password@host/db, or http(s):// of an MLflow server; default: SQLite in "
+        "home/mlflow.",
+    )
+    mlflow_folder: str = Field(
+        "",
+        alias="mlflow_artifacts",
+        description="Where MLflow's artefacts lie: s3://bucket/prefix or a folder. Default: where a server keeps them, "
+        "else home/mlflow/artifacts.",
+    )
     online_store: SecretStr = Field(SecretStr(""), description="redis://host:port/db; default: SQLite in home/feast.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
@@ -51,6 +63,29 @@ class Settings(BaseModel):
                 "%3F %23 %40; leave it empty for SQLite"
             )
         return value
+
+    @field_validator("mlflow")
+    @classmethod
+    def _is_a_store(cls, value: SecretStr) -> SecretStr:
+        address = value.get_secret_value()
+        if re.match(r"https?://[^/]*@", address):
+            raise ValueError(
+                "a server's address holds no user and password; set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
+            )
+        if address and not re.match(r"(https?|postgresql(\+\w+)?|sqlite)://[^\s]+$", address):
+            raise ValueError(
+                "not postgresql://user:password@host[:port]/database, http(s)://host[:port] or sqlite:///file; leave "
+                "it empty for SQLite in home/mlflow"
+            )
+        return value
+
+    @field_validator("mlflow_folder")
+    @classmethod
+    def _is_a_place(cls, value: str) -> str:
+        if "://" in value and not re.fullmatch(r"s3://[\w.-]+(/[^\s]*)?", value):
+            raise ValueError("neither s3://bucket/prefix nor a folder")
+        return value.rstrip("/")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -117,18 +152,30 @@ class Settings(BaseModel):
 
     @property
     def mlflow_uri(self) -> str:
-        return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        """MLflow's tracking and registry store; it may hold a password."""
+        return self.mlflow.get_secret_value() or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
     @property
-    def mlflow_artifacts(self) -> Path:
-        return self.home / "mlflow" / "artifacts"
+    def mlflow_server(self) -> str | None:
+        """Address of an MLflow server that others run."""
+        address = self.mlflow.get_secret_value().rstrip("/")
+        return address if address.startswith("http") else None
+
+    @property
+    def mlflow_artifacts(self) -> str:
+        """Where a new experiment keeps its artefacts; empty: the server decides."""
+        if self.mlflow_folder or self.mlflow_server:
+            return self.mlflow_folder
+        return str(self.home / "mlflow" / "artifacts")
 
     @property
     def mlflow_ui(self) -> str:
-        return f"http://127.0.0.1:{self.mlflow_port}"
+        return self.mlflow_server or f"http://127.0.0.1:{self.mlflow_port}"
 
 
 def _shown(error: Any) -> str:
     """The value that is wrong, unless it may hold a password: that of a secret, or of a variable that is misspelt."""
-    secret = error["loc"][0] in ("online_store", "databases", "tokens") or error["type"] == "extra_forbidden"
+    secret = (
+        error["loc"][0] in ("online_store", "mlflow_uri", "databases", "tokens") or error["type"] == "extra_forbidden"
+    )
     return "(not shown)" if secret else repr(error["input"])

@@ -14,6 +14,7 @@ import click
 
 from ml_assets.errors import SettingsError
 from ml_assets.materialize import prepare_dagster_home
+from ml_assets.registry import Registry
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 SECONDS_TO_STOP = 20
@@ -28,18 +29,22 @@ def run_ui(settings: Settings, port: int) -> int:
     Raises:
         SettingsError: if a port is taken.
     """
-    for taken, setting in ((port, "--port"), (settings.mlflow_port, "ML_ASSETS_MLFLOW_PORT")):
+    own = settings.mlflow_server is None  # else somebody else runs it
+    for taken, setting in ((port, "--port"), *([(settings.mlflow_port, "ML_ASSETS_MLFLOW_PORT")] if own else [])):
         if _answers(taken):
             raise SettingsError(f"port {taken} is taken; choose another one with {setting}")
     prepare_dagster_home(settings)
     (settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
     programs = Path(sys.executable).parent
     environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
+    # Not as an argument, which everybody on the machine may see: the address may hold a password.
+    of_mlflow = environment | {"MLFLOW_BACKEND_STORE_URI": Registry(settings.mlflow_uri).address}
+    if settings.s3_endpoint_url:
+        of_mlflow["MLFLOW_S3_ENDPOINT_URL"] = settings.s3_endpoint_url
     dagster = [str(programs / "dagster"), "dev", "-w", str(PROJECT_ROOT / "workspace.yaml"), "-p", str(port)]
     mlflow = [
         *(str(programs / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port)),
-        *("--workers", "1", "--backend-store-uri", settings.mlflow_uri),
-        *("--artifacts-destination", str(settings.mlflow_artifacts)),
+        *("--workers", "1", "--artifacts-destination", settings.mlflow_artifacts),
     ]
     children = []
 
@@ -50,8 +55,9 @@ def run_ui(settings: Settings, port: int) -> int:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
     try:
-        with (settings.home / "mlflow" / "server.log").open("ab") as log:
-            children.append(subprocess.Popen(mlflow, stdout=log, stderr=log, env=environment, start_new_session=True))
+        if own:
+            with (settings.home / "mlflow" / "server.log").open("ab") as log:
+                children.append(subprocess.Popen(mlflow, stdout=log, stderr=log, env=of_mlflow, start_new_session=True))
         children.append(subprocess.Popen(dagster, env=environment, start_new_session=True, cwd=PROJECT_ROOT))
         click.echo(
             f"Dagster: http://127.0.0.1:{port} (in some seconds)   MLflow: {settings.mlflow_ui}   Ctrl-C stops both"

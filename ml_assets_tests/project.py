@@ -166,12 +166,16 @@ class Project:
         with self.active():
             return definitions()
 
-    def materialize(self, name: str = "late_deliveries") -> list[str]:
-        """Run what is due, in this process."""
+    def prepare_mlflow(self) -> None:
+        """Give MLflow its database, unless another one is set or it is there."""
         database = self.settings.home / "mlflow" / "mlflow.db"
-        if not database.exists():
+        if not database.exists() and str(database) in self.settings.mlflow_uri:
             database.parent.mkdir(parents=True)
             shutil.copy(empty_mlflow(), database)
+
+    def materialize(self, name: str = "late_deliveries") -> list[str]:
+        """Run what is due, in this process."""
+        self.prepare_mlflow()
         with self.active():
             return materialize_due(self.settings, models_of(self.settings)[name], lambda line: None)
 

@@ -81,7 +81,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
                 f"{model.name}: version {about['version']} was trained on other rows than its table versions give now; "
                 f"train it again: materialise {model.name}/trained_model"
             )
-        registry = tracking.registry()
+        registry = tracking.finish(model.name, trained)
         pipeline = registry.load(model.name, about["version"])
         model_digest = digest_of_model(pipeline, about["threshold"])  # before it is used: some count their calls
 

@@ -1,5 +1,6 @@
 """`trained_model`: a Pipeline fitted on labelled rows, tracked by MLflow and registered as candidate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.facts import facts_of, log_facts
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
 from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
@@ -14,11 +16,13 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Columns, Sides, split_rows
-from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
+from ml_assets.ml.training import KNOWN_AT, Labelled, Trained, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
+from ml_assets.registry import FACTS_TAG
 from ml_assets.resources import LakeResource, TrackingResource
+from ml_assets.spec import Estimator
 
 
 def training_inputs(model: Model, latest: Latest) -> str:
@@ -66,6 +70,39 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
             f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
     return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
+
+
+def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None]) -> Trained:
+    """What is learnt from some rows; the same rows, estimator and packages give the same model again."""
+    return train(
+        rows.frame,
+        rows.sides,
+        features=model.features,
+        estimator=estimator,
+        split=model.spec.split,
+        task=model.spec.task,
+        target=model.contract.target,
+        columns=split_columns(model),
+        training=model.spec.training,
+        threshold=model.spec.threshold,
+        place=model.name,
+        log=log,
+    )
+
+
+def _scores(model: Model, trained: Trained) -> dict[str, float]:
+    """What was measured while training: folds, their mean, and the threshold with what it was chosen for."""
+    folds, metric = trained.fold_scores, cross_validation_metric(model.spec.task)
+    scores = {f"cv_{metric}": sum(folds) / len(folds)}
+    scores |= {f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)}
+    if trained.threshold is not None:
+        scores["threshold"] = trained.threshold
+    return scores | {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
+
+
+def _newest(lake: Lake, model: Model) -> Record | None:
+    """The record of the newest finished training."""
+    return read_latest(lake, model.name).get("trained_model", WHOLE)
 
 
 def split_columns(model: Model) -> Columns:
@@ -136,30 +173,11 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
-        with tracking.run(context, model.name) as mlflow:
-            trained = train(
-                rows.frame,
-                rows.sides,
-                features=model.features,
-                estimator=model.spec.estimator,
-                split=model.spec.split,
-                task=model.spec.task,
-                target=model.contract.target,
-                columns=split_columns(model),
-                training=model.spec.training,
-                threshold=model.spec.threshold,
-                place=model.name,
-                log=context.log.info,
-            )
+        attempts = tracking.run(context, model.name, inputs, lambda: _newest(tables, model))
+        with tables.alone(model.name, "trained_model"), attempts as mlflow:
+            trained = fit(model, rows, model.spec.estimator, context.log.info)
             model_digest = digest_of_model(trained.pipeline, trained.threshold)
-            folds = trained.fold_scores
-            metric = cross_validation_metric(model.spec.task)
-            scores = {f"cv_{metric}": sum(folds) / len(folds)} | {
-                f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)
-            }
-            if trained.threshold is not None:
-                scores["threshold"] = trained.threshold
-            scores |= {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
+            scores = _scores(model, trained)
             mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
             mlflow.log_params(
                 model.spec.training.model_dump(
@@ -168,11 +186,23 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
             mlflow.log_metrics(scores)
-            mlflow.set_tags(
-                {"model_digest": model_digest, "data_digest": data_digest, "code_digest": model.code_digest}
-                | {f"table_version.{table}": version for table, version in known.items()}
-            )
             mlflow.log_dict(model.features.lineage, "features.json")
+            details: dict[str, Any] = {
+                "mlflow_run_id": mlflow.mlflow_run_id,
+                "mlflow_experiment_id": mlflow.experiment.experiment_id,
+                "model_digest": model_digest,
+                "data_digest": data_digest,
+                "code_digest": model.code_digest,
+                "table_versions": known,
+                "cut_off": cut_off.isoformat() if cut_off else None,
+                "classes": trained.classes,
+                "threshold": trained.threshold,
+                "counts": counts,
+                "estimator": dotted,
+                "params": params,
+            }
+            facts = facts_of(model, tables, rows, details)
+            log_facts(mlflow, tables, model, facts)
             version = tracking.registry().register(
                 model.name,
                 mlflow.mlflow_run_id,
@@ -180,29 +210,21 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 model.features,
                 model.spec.task,
                 trained.threshold,
+                {FACTS_TAG: digest_of(facts), "model_digest": model_digest},
             )
-            link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
-        details: dict[str, Any] = {
-            "version": version,
-            "mlflow_run_id": mlflow.mlflow_run_id,
-            "mlflow_experiment_id": mlflow.experiment.experiment_id,
-            "model_digest": model_digest,
-            "data_digest": data_digest,
-            "code_digest": model.code_digest,
-            "table_versions": known,
-            "cut_off": cut_off.isoformat() if cut_off else None,
-            "classes": trained.classes,
-            "threshold": trained.threshold,
-            "counts": counts,
-            "contents": {
-                asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
-                for asset in ("features", "outcomes")
-            },
-        }
-        record = Record(
-            "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
-        )
-        append_records(tables, model.name, [record])
+            details |= {
+                "version": version,
+                "facts_digest": digest_of(facts),
+                "contents": {
+                    asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
+                    for asset in ("features", "outcomes")
+                },
+            }
+            record = Record(
+                "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
+            )
+            append_records(tables, model.name, [record])
+        link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
         return dg.MaterializeResult(
             asset_key=key_of(model, "trained_model"),
             data_version=dg.DataVersion(model_digest),
