@@ -41,7 +41,7 @@ class Registry:
     @property
     def address(self) -> str:
         """As SQLAlchemy takes it: where psycopg 3 is installed too, `postgresql://` would mean that."""
-        return re.sub(r"^postgresql://", "postgresql+psycopg2://", self.tracking_uri)
+        return re.sub(r"^postgresql://", "postgresql+psycopg2://", self.tracking_uri.rstrip("/"))
 
     @property
     def shown(self) -> str:
@@ -73,7 +73,7 @@ class Registry:
                 import requests
 
                 advice += ", MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-                answer = requests.get(f"{self.tracking_uri.rstrip('/')}/health", timeout=_SECONDS_TO_ANSWER)
+                answer = requests.get(f"{self.address}/health", timeout=_SECONDS_TO_ANSWER)
                 answer.raise_for_status()
             elif self.tracking_uri.startswith("postgresql"):
                 import sqlalchemy

@@ -153,7 +153,7 @@ class Settings(BaseModel):
     @property
     def mlflow_uri(self) -> str:
         """MLflow's tracking and registry store; it may hold a password."""
-        return self.mlflow.get_secret_value() or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow.get_secret_value().rstrip("/") or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
     @property
     def mlflow_server(self) -> str | None:

@@ -35,6 +35,10 @@ class S3:
     def delete(self, bucket: str, key: str) -> None:
         self._client.delete_object(Bucket=bucket, Key=key)
 
+    def keys(self, bucket: str) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
     def create_bucket(self, bucket: str) -> None:
         self._client.create_bucket(Bucket=bucket)
 

@@ -34,6 +34,24 @@ def test_the_online_store_is_sqlite_below_home_or_redis_and_its_password_is_neve
     assert "sesame" not in str(caught.value)
 
 
+def test_mlflow_is_in_the_home_unless_a_database_or_a_server_is_set(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"ML_ASSETS_HOME": str(tmp_path)})
+    assert settings.mlflow_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    assert settings.mlflow_artifacts == f"{tmp_path}/mlflow/artifacts"
+    assert settings.mlflow_ui == "http://127.0.0.1:5000"
+    database, bucket = "postgresql://user:sesame@host/mlflow", "s3://bucket/artefacts"
+    settings = Settings.from_environment(
+        {"ML_ASSETS_MLFLOW_URI": database, "ML_ASSETS_MLFLOW_ARTIFACTS": f"{bucket}/", "ML_ASSETS_HOME": str(tmp_path)}
+    )
+    assert (settings.mlflow_uri, settings.mlflow_artifacts) == (database, bucket)
+    assert "sesame" not in repr(settings)
+    settings = Settings.from_environment({"ML_ASSETS_MLFLOW_URI": "https://mlflow.example/"})
+    assert settings.mlflow_ui == settings.mlflow_server == settings.mlflow_uri == "https://mlflow.example"
+    assert settings.mlflow_artifacts == "", "the server decides"
+    with pytest.raises(SettingsError, match="neither s3://bucket/prefix nor a folder"):
+        Settings.from_environment({"ML_ASSETS_MLFLOW_ARTIFACTS": "gs://bucket"})
+
+
 def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
         models_in(tmp_path)
@@ -47,6 +65,9 @@ def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         "ML_ASSETS_ONLINE_STORE= redis://:sesame@host",
         "ML_ASSETS_ONLINE_STOR=redis://:sesame@host",
         "ML_ASSETS_DATABASES_SHOP=postgresql://u:sesame@host/shop",
+        "ML_ASSETS_MLFLOW_URI=https://user:sesame@host",
+        "ML_ASSETS_MLFLOW_URI=mysql://user:sesame@host/mlflow",
+        "ML_ASSETS_MLFLOW=postgresql://user:sesame@host/mlflow",
     ],
 )
 def test_no_message_shows_what_may_be_a_password(variable: str) -> None:

@@ -70,7 +70,7 @@ class TrackingResource(dg.ConfigurableResource):
                 SimpleNamespace(
                     log=context.log,
                     dagster_run=context.run,
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                     resource_config={
                         "experiment_name": experiment,
                         "mlflow_tracking_uri": registry.address,
@@ -139,19 +139,19 @@ def _attempt(
     last = trainings[0] if trainings else None
     again = last is not None and last.data.tags[INPUTS_TAG] == inputs and last.info.status != "FINISHED"
     before = last.data.tags if last is not None and again else {}
-    named = [each for each in before.get(ATTEMPTS_TAG, "").split() if each != context.run_id]
+    named = [each for each in before.get(ATTEMPTS_TAG, "").split() if each != context.run.run_id]
     tags = {
         "ml_assets.model": model,
         INPUTS_TAG: inputs,
         ATTEMPT_TAG: str(int(before.get(ATTEMPT_TAG, 0)) + 1),
-        ATTEMPTS_TAG: " ".join([*named, context.run_id][-_MOST_NAMED:]),
-        "dagster_root_run_id": context.run.root_run_id or context.run_id,
+        ATTEMPTS_TAG: " ".join([*named, context.run.run_id][-_MOST_NAMED:]),
+        "dagster_root_run_id": context.run.root_run_id or context.run.run_id,
     }
     if last is not None and again:
         context.log.info(f"attempt {tags[ATTEMPT_TAG]} at this training; it goes on in MLflow run {last.info.run_id}")
         return last.info.run_id, tags
     made = client.create_run(
-        experiment_id, tags=tags | {"dagster_run_id": context.run_id}, run_name=context.run.job_name
+        experiment_id, tags=tags | {"dagster_run_id": context.run.run_id}, run_name=context.run.job_name
     )
     return made.info.run_id, tags
 

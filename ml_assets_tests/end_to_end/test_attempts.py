@@ -14,33 +14,35 @@ from ml_assets.registry import STATE_TAG, Registry
 from ml_assets_tests.project import PROJECT_ROOT, Project
 from ml_assets_tests.shop import NAME, SPEC, add_shop
 
-# A process that trains, and is gone with SIGKILL when it calls a function for the first time: before, or after it.
-KILLED = """
-import importlib, os, signal
+STEP = "ml_assets.assets.trained_model"
+# A process that has imported everything. For each line that it reads, a copy of it trains and is gone with SIGKILL once
+# it calls a function: before, or after that has done its work.
+DIES = """
+import importlib, os, signal, sys
+import dagster_mlflow.resources, mlflow.sklearn, mlflow.data.meta_dataset, skops.io, sklearn.ensemble
+from ml_assets.definitions import definitions
 from ml_assets.materialize import materialize_due, models_of
 from ml_assets.settings import Settings
 
-module = importlib.import_module("{module}")
-original = module.{name}
+for line in sys.stdin:
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    place, name, after = line.split()
+    module = importlib.import_module(place)
+    original = getattr(module, name)
 
-def gone(*arguments, **options):
-    if {after}:
-        original(*arguments, **options)
-    os.kill(os.getpid(), signal.SIGKILL)
+    def gone(*arguments, **options):
+        if after == "after":
+            original(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-module.{name} = gone
-settings = Settings.from_environment()
-materialize_due(settings, models_of(settings)["shop"], print)
+    setattr(module, name, gone)
+    settings = Settings.from_environment()
+    materialize_due(settings, models_of(settings)["shop"], lambda line: None)
+    os._exit(0)
 """
-STEP = "ml_assets.assets.trained_model"
-
-
-def killed_at(project: Project, module: str, name: str, *, after: bool = False) -> None:
-    code = KILLED.format(module=module, name=name, after=after)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=project.environment(), cwd=PROJECT_ROOT, capture_output=True, check=False
-    )
-    assert done.returncode == -9, done.stderr.decode()
 
 
 def runs(project: Project) -> list[Run]:
@@ -73,13 +75,42 @@ def shop(make_project: Callable[..., Project]) -> Project:
     return project
 
 
-def test_killed_while_fitting_and_again_once_registered_it_is_one_run_without_an_orphan(shop: Project) -> None:
-    killed_at(shop, STEP, "fit")
+Kill = Callable[[str, str], None]
+
+
+@pytest.fixture(scope="module")
+def killed(shop: Project) -> Iterator[Kill]:
+    """Let a process train that is killed `before` or `after` a function `module:name` is called for the first time."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", DIES],
+        env=shop.environment(),
+        cwd=PROJECT_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+
+    def kill(when: str, function: str) -> None:
+        process.stdin.write(f"{function.replace(':', ' ')} {when}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "-9\n", "it was killed"
+
+    with process:
+        yield kill
+        process.stdin.close()
+
+
+def test_killed_while_fitting_and_again_once_registered_it_is_one_run_without_an_orphan(
+    shop: Project, killed: Kill
+) -> None:
+    killed("after", "ml_assets.ml.training:_fit")  # the first of three fits
     (run,) = runs(shop)
     assert (run.info.status, run.data.tags["ml_assets.attempt"]) == ("RUNNING", "1")
     assert registered(shop) == {}
 
-    killed_at(shop, STEP, "append_records")
+    killed("before", f"{STEP}:append_records")
     (again,) = runs(shop)
     assert again.info.run_id == run.info.run_id
     assert (again.info.status, again.data.tags["ml_assets.attempt"]) == ("RUNNING", "2")
@@ -97,10 +128,10 @@ def test_killed_while_fitting_and_again_once_registered_it_is_one_run_without_an
     assert logged_models(shop) == 1
 
 
-def test_killed_once_recorded_it_counts_and_is_finished_by_the_judgement(shop: Project) -> None:
+def test_killed_once_recorded_it_counts_and_is_finished_by_the_judgement(shop: Project, killed: Kill) -> None:
     add_shop(shop, estimator={"params": {"n_estimators": 6, "max_depth": 4}})
     before = len(runs(shop))
-    killed_at(shop, STEP, "append_records", after=True)
+    killed("after", f"{STEP}:append_records")
     trained = shop.latest(NAME).get("trained_model", WHOLE)
     assert trained is not None
     version = trained.details["version"]
@@ -117,7 +148,7 @@ def test_killed_once_recorded_it_counts_and_is_finished_by_the_judgement(shop: P
 
 
 @pytest.fixture
-def fails_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception], None]]:
+def fails_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     """The next record of a training is not written, because something is raised in its place."""
     module = sys.modules[STEP]
     original: Any = module.append_records  # type: ignore[attr-defined]
@@ -129,7 +160,7 @@ def fails_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception]
 
         monkeypatch.setattr(module, "append_records", instead)
 
-    yield arm
+    return arm
 
 
 def test_a_step_that_is_retried_goes_on_in_its_run(shop: Project, fails_once: Callable[[Exception], None]) -> None:
@@ -163,7 +194,9 @@ def test_a_run_that_is_executed_again_goes_on_in_its_run(
     with shop.active(), dg.DagsterInstance.get() as instance:
         (run,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]), limit=1)
         job = ReconstructableRepository.for_module("ml_assets.definitions", "definitions").get_reconstructable_job(NAME)
-        again = dg.execute_job(job, instance, reexecution_options=dg.ReexecutionOptions.from_failure(run.run_id, instance))
+        again = dg.execute_job(
+            job, instance, reexecution_options=dg.ReexecutionOptions.from_failure(run.run_id, instance)
+        )
         assert again.success
         assert again.dagster_run.root_run_id == run.run_id
         again_id = again.run_id
