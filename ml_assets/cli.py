@@ -110,6 +110,17 @@ def replay(model: str) -> None:
 
 
 @cli.command()
+@click.argument("model")
+@click.argument("version")
+def reproduce(model: str, version: str) -> None:
+    """Train a registered version again from what was recorded of it, in a new process, and compare; changes nothing."""
+    from ml_assets.reproduce import reproduce as make_again
+
+    if not make_again(Settings.from_environment(), model, version, click.echo):
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--port", default=3000, show_default=True, help="Of the Dagster UI.")
 def ui(port: int) -> None:
     """Run the Dagster UI, the daemon with all sensors and schedules, and MLflow's UI, until Ctrl-C."""

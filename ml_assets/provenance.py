@@ -15,6 +15,11 @@ from ml_assets.settings import PROJECT_ROOT
 FORM = 1  # of the facts; raised when they are written otherwise
 FACTS, CODE = "reproduce.json", "code"  # artefacts of the MLflow run
 LOCK = "requirements.lock"
+# Packages that decide what is learnt, or how it is read; others are named together.
+MATTERING = (
+    *("scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl", "pandas", "polars", "pyarrow", "deltalake"),
+    *("skops", "mlflow", "optuna", "ray"),
+)
 _PACKAGE = Path(__file__).resolve().parent
 _NO_PLATFORM = ("defs", "demo")  # folders of the package in which no code of the platform lies
 _MOST_CHANGED = 20  # files that are named
@@ -106,8 +111,5 @@ def tags_of(where: Mapping[str, Any], code: Mapping[str, Any]) -> dict[str, str]
         "git_dirty": str(at["dirty"]).lower() if at else None,
         "model_git_commit": (code["model_git"] or {}).get("commit"),
     }
-    packages = {f"package.{name}": where["packages"].get(name) for name in _MATTERING}
+    packages = {f"package.{name}": where["packages"].get(name) for name in MATTERING}
     return {name: value for name, value in (known | packages).items() if value}
-
-
-_MATTERING = ("scikit-learn", "numpy", "scipy", "joblib", "pandas", "polars", "pyarrow", "deltalake", "skops", "mlflow")

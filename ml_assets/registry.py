@@ -1,5 +1,6 @@
 """What MLflow keeps per model version: the fitted Pipeline, its verdict and the aliases `candidate` and `champion`."""
 
+import hashlib
 import json
 import logging
 import os
@@ -11,10 +12,12 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import TrackingError
 from ml_assets.ml import skops_store
 from ml_assets.ml.features import Features
 from ml_assets.ml.verdict import Verdict
+from ml_assets.provenance import CODE, FACTS
 from ml_assets.spec import Task
 
 VERDICT_TAG = "ml_assets.verdict"
@@ -51,7 +54,11 @@ class Registry:
     @cached_property
     def client(self) -> Any:
         # MLflow reads these whenever it uses them.
-        os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
+        os.environ |= {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
         if self.s3_endpoint_url:
             os.environ["MLFLOW_S3_ENDPOINT_URL"] = self.s3_endpoint_url
         import mlflow
@@ -159,6 +166,53 @@ class Registry:
             logged = str(found.source).removeprefix("models:/")  # the version is the logged model, by another name
             self.client.set_logged_model_tags(logged, {STATE_TAG: RECORDED})
             self.client.set_model_version_tag(model, version, STATE_TAG, RECORDED)
+
+    def facts(self, model: str, version: str) -> dict[str, Any]:
+        """What a version was made from, as its training wrote it down.
+
+        Raises:
+            TrackingError: if there is no such version, or that was not written down, or was changed since.
+        """
+        import mlflow
+
+        found = self._version(model, version).tags
+        if FACTS_TAG not in found:
+            raise TrackingError(f"{model} version {version} was trained before ml-assets wrote down what from")
+        text = mlflow.artifacts.load_text(f"runs:/{found['mlflow_run']}/{FACTS}")
+        facts: dict[str, Any] = json.loads(text)
+        if digest_of(facts) != found[FACTS_TAG]:
+            raise TrackingError(f"{model} version {version}: {FACTS} in MLflow was changed after the training")
+        return facts
+
+    def code(self, model: str, version: str, facts: Mapping[str, Any], folder: Path) -> None:
+        """Put the files that declared a version's model into a folder.
+
+        Raises:
+            TrackingError: if they are not those that the facts name.
+        """
+        import mlflow
+
+        folder.mkdir(parents=True)
+        run = self._version(model, version).tags["mlflow_run"]
+        for name, digest in facts["code"]["files"].items():
+            content = mlflow.artifacts.load_text(f"runs:/{run}/{CODE}/{name}").encode()
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise TrackingError(
+                    f"{model} version {version}: {CODE}/{name} in MLflow was changed after the training"
+                )
+            (folder / name).write_bytes(content)
+
+    def digest(self, model: str, version: str) -> str:
+        """Digest of the Pipeline and threshold that are stored."""
+        threshold = self._version(model, version).tags.get("threshold")
+        return digest_of_model(self.load(model, version), None if threshold is None else float(threshold))
+
+    def _version(self, model: str, version: str) -> Any:
+        found = {str(each.version): each for each in self.client.search_model_versions(f"name = '{model}'")}
+        if version not in found:
+            there = ", ".join(sorted(found, key=int)) or "none"
+            raise TrackingError(f"MLflow at {self.shown} has no version {version} of {model}; there are: {there}")
+        return found[version]
 
     def load(self, model: str, version: str) -> Any:
         """The Pipeline of a version, read from its skops file, also if the allow-list does not let it serve."""

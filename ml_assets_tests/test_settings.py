@@ -45,8 +45,8 @@ def test_mlflow_is_in_the_home_unless_a_database_or_a_server_is_set(tmp_path: Pa
     )
     assert (settings.mlflow_uri, settings.mlflow_artifacts) == (database, bucket)
     assert "sesame" not in repr(settings)
-    settings = Settings.from_environment({"ML_ASSETS_MLFLOW_URI": "https://mlflow.example/"})
-    assert settings.mlflow_ui == settings.mlflow_server == settings.mlflow_uri == "https://mlflow.example"
+    settings = Settings.from_environment({"ML_ASSETS_MLFLOW_URI": "https://127.0.0.1:5443/"})
+    assert settings.mlflow_ui == settings.mlflow_server == settings.mlflow_uri == "https://127.0.0.1:5443"
     assert settings.mlflow_artifacts == "", "the server decides"
     with pytest.raises(SettingsError, match="neither s3://bucket/prefix nor a folder"):
         Settings.from_environment({"ML_ASSETS_MLFLOW_ARTIFACTS": "gs://bucket"})

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 SIDES = ("train", "validation", "test", "gap")
 
 
-def facts_of(model: Model, lake: Lake, rows: "TrainingRows", details: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(
+    model: Model, lake: Lake, rows: "TrainingRows", pipeline: Any, details: Mapping[str, Any]
+) -> dict[str, Any]:
     """All that a model came from, JSON-like.
 
     Args:
+        pipeline: what was fitted.
         details: what the record of the training says.
     """
     stated = model.spec.model_dump(mode="json", include={"task", "split", "threshold", "training"})
@@ -30,10 +33,22 @@ def facts_of(model: Model, lake: Lake, rows: "TrainingRows", details: Mapping[st
         **{name: details[name] for name in said},
         "tables": table_digests(model, lake, details["table_versions"]),
         "rows": row_sets(rows),
+        "parameters": parameters_of(pipeline),
         "spec": stated,
         "features": model.features.names,
         "environment": environment(),
         "code": code_of(model.folder),
+    }
+
+
+def parameters_of(pipeline: Any) -> dict[str, Any]:
+    """Every parameter of a Pipeline and its parts, defaults included, which may change with scikit-learn's version."""
+    found = pipeline.get_params(deep=True)
+    plain = bool | int | float | str | None
+    return {
+        name: value
+        for name, value in sorted(found.items())
+        if isinstance(value, plain) and not name.endswith("n_jobs")  # as many as there are cores, while it is fitted
     }
 
 

@@ -201,7 +201,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "estimator": dotted,
                 "params": params,
             }
-            facts = facts_of(model, tables, rows, details)
+            facts = facts_of(model, tables, rows, trained.pipeline, details)
             log_facts(mlflow, tables, model, facts)
             version = tracking.registry().register(
                 model.name,
