@@ -179,11 +179,11 @@ class Project:
         with self.active():
             return materialize_due(self.settings, models_of(self.settings)[name], lambda line: None)
 
-    def by_hand(self, asset: str, partition: str | None = None) -> None:
+    def by_hand(self, asset: str, partition: str | None = None, name: str = "late_deliveries") -> None:
         """Materialise one asset, due or not, as a person may do in the UI; raises what its step raised."""
         with self.active(), dg.DagsterInstance.get() as instance:
-            job = self.definitions().resolve_job_def("late_deliveries")
-            key = dg.AssetKey(["late_deliveries", asset])
+            job = self.definitions().resolve_job_def(name)
+            key = dg.AssetKey([name, asset])
             job.execute_in_process(instance=instance, asset_selection=[key], partition_key=partition)
 
     def contents(self, name: str = "late_deliveries") -> dict[str, dict[str, str]]:

@@ -1,5 +1,6 @@
 """Fitted Pipelines as skops files, read with an allow-list of our own: never a pickle."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,17 @@ def load(path: Path, *, to_judge: bool = False) -> Any:
         to_judge: take any other type of scikit-learn too, so that every estimator can be judged; never to serve it.
 
     Raises:
-        ReleaseError: if the file names a type that is not allowed.
+        ReleaseError: if it is no skops file, such as a pickle, or names a type that is not allowed.
     """
     import skops.io
 
+    if not path.is_file():
+        raise ReleaseError(f"there is no {path}; a model is read from a skops file and from nothing else")
     content = path.read_bytes()
-    others = untrusted_types(content)
+    try:
+        others = untrusted_types(content)
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ReleaseError(f"{path} is no skops file, and nothing else is read: {error}") from None
     if refused := [each for each in others if not (to_judge and each.startswith("sklearn."))]:
         raise ReleaseError(f"{path} holds the types {', '.join(refused)}, which are not on the allow-list")
     return skops.io.loads(content, trusted=[*TRUSTED, *others])
