@@ -104,7 +104,12 @@ def test_a_feature_that_is_no_function_of_its_row_is_refused_with_model_file_and
 
 @pytest.mark.parametrize(
     ("models", "name"),
-    [("ml_assets/defs", "late_deliveries"), ("examples", "adult"), ("examples", "flights")],
+    [
+        ("ml_assets/defs", "late_deliveries"),
+        ("examples", "adult"),
+        ("examples", "flights"),
+        ("examples", "flight_delays"),
+    ],
 )
 def test_the_features_of_demo_and_examples_are_the_same_after_they_were_stored(
     make_project: Callable[..., Project], tmp_path: Path, models: str, name: str

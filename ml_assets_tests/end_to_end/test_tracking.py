@@ -1,10 +1,16 @@
 """What MLflow holds of a training, and of one that failed."""
 
+import hashlib
+import json
+import platform
+
 import dagster as dg
+import mlflow
 import pytest
 from mlflow.entities import Run
 
 from ml_assets.lake import WHOLE
+from ml_assets.provenance import files_of
 from ml_assets.registry import Registry
 from ml_assets_tests.project import SMALL_MODEL, Project
 
@@ -36,8 +42,40 @@ def test_one_training_is_one_finished_run_with_all_that_belongs_to_it(small: Pro
     assert plots == ["plots/calibration.png", "plots/confusion_matrix.png", "plots/roc_curve.png"]
 
 
+def test_a_run_says_from_what_code_data_and_environment_its_model_came(small: Project) -> None:
+    import sklearn
+
+    import ml_assets
+    from ml_assets.provenance import commit_of
+    from ml_assets.settings import PROJECT_ROOT
+
+    (run,) = runs(small)
+    trained = small.latest().get("trained_model", WHOLE)
+    assert trained is not None
+    tags, facts = run.data.tags, Registry(small.settings.mlflow_uri).facts(MODEL, "1")
+    assert tags["package.scikit-learn"] == sklearn.__version__ == facts["environment"]["packages"]["scikit-learn"]
+    assert tags["python"] == platform.python_version()
+    assert tags["lock_digest"] == hashlib.sha256((PROJECT_ROOT / "requirements.lock").read_bytes()).hexdigest()
+    assert tags["ml_assets_version"] == ml_assets.__version__
+    assert tags["code_digest"] == small.model().code_digest == facts["code_digest"]
+    at = commit_of(PROJECT_ROOT)
+    assert tags.get("mlflow.source.git.commit") == (at["commit"] if at else None)
+    assert facts["features"] == small.model().features.names
+    assert facts["params"] == trained.details["params"] == {"n_estimators": 10, "max_depth": 8, "random_state": 42}
+    assert facts["parameters"]["estimator__max_features"] == "sqrt", "scikit-learn's own defaults too"
+    assert sum(each["rows"] for each in facts["rows"].values()) == trained.details["counts"]["labelled"]
+    versions = {table: str(version) for table, version in trained.details["table_versions"].items()}
+    assert {table: tags[f"table_version.{table}"] for table in versions} == versions
+    used = {each.dataset.name: json.loads(each.dataset.source) for each in run.inputs.dataset_inputs}
+    # MLflow leaves version 0 out.
+    assert {name: str(source.get("delta_table_version", 0)) for name, source in used.items()} == {
+        f"{MODEL}/{table}": version for table, version in versions.items()
+    }
+    for name, content in files_of(small.settings.models / MODEL).items():
+        assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/code/{name}").encode() == content
+
+
 def test_the_registered_version_has_a_signature_from_the_contract_and_loads_without_a_pickle(small: Project) -> None:
-    import mlflow
     from mlflow.models import get_model_info
 
     registry = Registry(small.settings.mlflow_uri)
