@@ -14,7 +14,7 @@ train, evaluate, log = kept(blog.train), kept(blog.evaluate), kept(blog.log)
 
 @flow
 def orders(data: str, uri: str) -> None:
-    learn, test = split(featurise(clean(load(data))))
+    learn, test = split(featurise(clean(load(data, blog.fingerprint(data)))))
     pipeline, folds = train(learn)
     values, scores = evaluate(pipeline, test)
     version = log(pipeline, folds, values, scores, test, uri)

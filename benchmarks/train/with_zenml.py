@@ -11,8 +11,8 @@ from zenml import pipeline, step
 
 
 @step
-def load(path: str) -> pd.DataFrame:
-    return blog.load(path)
+def load(path: str, content: str) -> pd.DataFrame:
+    return blog.load(path, content)
 
 
 @step
@@ -27,17 +27,20 @@ def featurise(rows: pd.DataFrame) -> pd.DataFrame:
 
 @step
 def split(rows: pd.DataFrame) -> tuple[Annotated[pd.DataFrame, "learn"], Annotated[pd.DataFrame, "test"]]:
-    return blog.split(rows)
+    learn, test = blog.split(rows)
+    return learn, test
 
 
 @step
 def train(rows: pd.DataFrame) -> tuple[Annotated[Pipeline, "pipeline"], Annotated[list, "folds"]]:
-    return blog.train(rows)
+    model, folds = blog.train(rows)
+    return model, folds
 
 
 @step
 def evaluate(model: Pipeline, rows: pd.DataFrame) -> tuple[Annotated[dict, "values"], Annotated[np.ndarray, "scores"]]:
-    return blog.evaluate(model, rows)
+    values, scores = blog.evaluate(model, rows)
+    return values, scores
 
 
 @step
@@ -46,12 +49,13 @@ def log(model: Pipeline, folds: list, values: dict, scores: np.ndarray, test: pd
 
 
 @pipeline
-def orders(data: str, uri: str) -> None:
-    learn, test = split(featurise(clean(load(data))))
+def orders(data: str, content: str, uri: str) -> None:
+    learn, test = split(featurise(clean(load(data, content))))
     model, folds = train(learn)
     values, scores = evaluate(model, test)
     log(model, folds, values, scores, test, uri)
 
 
 if __name__ == "__main__":
-    orders(*sys.argv[1:])
+    data, uri = sys.argv[1:]
+    orders(data, blog.fingerprint(data), uri)
