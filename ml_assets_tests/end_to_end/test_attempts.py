@@ -49,6 +49,8 @@ def runs(project: Project) -> list[Run]:
     """Oldest first."""
     client = Registry(project.settings.mlflow_uri).client
     experiment = client.get_experiment_by_name(NAME)
+    if experiment is None:
+        return []
     return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
 
 
