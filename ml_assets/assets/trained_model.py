@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version as installed_version
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets import searching
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
 from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
@@ -14,11 +16,11 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Columns, Sides, split_rows
-from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
+from ml_assets.ml.training import KNOWN_AT, Labelled, Trained, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
-from ml_assets.resources import LakeResource, TrackingResource
+from ml_assets.resources import ComputeResource, LakeResource, TrackingResource
 
 
 def training_inputs(model: Model, latest: Latest) -> str:
@@ -28,6 +30,12 @@ def training_inputs(model: Model, latest: Latest) -> str:
         for asset in ("features", "outcomes")
     ]
     return digest_of([tables, model.training_digest])
+
+
+def search_digest(inputs: str, data_digest: str) -> str:
+    """All that decides what a trial of a search gives: rows, code, parameters, space, and the packages at work."""
+    packages = {name: installed_version(name) for name in ("numpy", "scikit-learn", "optuna")}
+    return digest_of([inputs, data_digest, packages])
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def split_columns(model: Model) -> Columns:
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
     schema = training_schema(model.contract, model.features, model.spec.training.sample_weights)
-    dotted, params = model.spec.estimator.resolve(model.spec.task)
+    dotted, _ = model.spec.estimator.resolve(model.spec.task)
     spec = asset_spec(
         model,
         "trained_model",
@@ -89,7 +97,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     checks = [*check_specs(spec.key, schema, blocking=True), labels_spec(spec.key)]
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource) -> dg.MaterializeResult:
+    def step(
+        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, compute: ComputeResource
+    ) -> dg.MaterializeResult:
         tables = lake.open()
         latest = read_latest(tables, model.name)
         inputs = training_inputs(model, latest)
@@ -100,21 +110,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
-        if half_done := [f"{each} {day}" for each in known for day in latest.unfinished(each)]:
-            raise TrainingError(
-                f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
-                "next refresh has finished that"
-            )
-        broken = [
-            f"{asset} {partition}"
-            for asset in ("cleaned_data", *model.joined, "features", "outcomes")
-            for partition, record in latest.of(asset).items()
-            if record.details.get("failures")
-        ]
-        if broken:
-            raise TrainingError(
-                f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training"
-            )
+        _refuse_unfinished(model, latest)
         failures = count_failures(schema, rows.frame.with_columns(pl.lit(WHOLE).alias(PARTITION)))
         if failures:
             raise TrainingError(f"{model.name}: the labelled rows break their schema, in {failures[WHOLE]}")
@@ -136,7 +132,14 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
-        with tracking.run(context, model.name) as mlflow:
+        search = model.spec.search
+        memory = compute.memory(model.name, search_digest(inputs, data_digest)) if search else None
+        metric = cross_validation_metric(model.spec.task)
+        with (
+            tracking.run(context, model.name) as mlflow,
+            compute.open(model.spec.compute, context, model.name) as where,
+        ):
+            watch = tracking.trials(mlflow, f"cv_{metric}") if search else None
             trained = train(
                 rows.frame,
                 rows.sides,
@@ -150,17 +153,14 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 threshold=model.spec.threshold,
                 place=model.name,
                 log=context.log.info,
+                search=search,
+                compute=where,
+                memory=memory,
+                watch=watch,
             )
             model_digest = digest_of_model(trained.pipeline, trained.threshold)
-            folds = trained.fold_scores
-            metric = cross_validation_metric(model.spec.task)
-            scores = {f"cv_{metric}": sum(folds) / len(folds)} | {
-                f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)
-            }
-            if trained.threshold is not None:
-                scores["threshold"] = trained.threshold
-            scores |= {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
-            mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
+            scores = _scores(trained, metric)
+            mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
             mlflow.log_params(
                 model.spec.training.model_dump(
                     include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
@@ -173,6 +173,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 | {f"table_version.{table}": version for table, version in known.items()}
             )
             mlflow.log_dict(model.features.lineage, "features.json")
+            if trained.found:
+                mlflow.log_dict(searching.summary(trained.found), "search.json")
             version = tracking.registry().register(
                 model.name,
                 mlflow.mlflow_run_id,
@@ -193,6 +195,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "cut_off": cut_off.isoformat() if cut_off else None,
             "classes": trained.classes,
             "threshold": trained.threshold,
+            "estimator": dotted,
+            "params": trained.params,
+            "search": searching.summary(trained.found) if trained.found else None,
             "counts": counts,
             "contents": {
                 asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
@@ -203,6 +208,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
         )
         append_records(tables, model.name, [record])
+        if memory:
+            memory.forget()
         return dg.MaterializeResult(
             asset_key=key_of(model, "trained_model"),
             data_version=dg.DataVersion(model_digest),
@@ -210,7 +217,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "version": dg.MetadataValue.text(version),
                 "mlflow_run": dg.MetadataValue.url(link),
                 "estimator": dg.MetadataValue.text(dotted),
-                "parameters": dg.MetadataValue.json(params),
+                "parameters": dg.MetadataValue.json(trained.params),
+                **(searching.metadata(trained.found) if trained.found else {}),
                 **{name: dg.MetadataValue.int(count) for name, count in counts.items()},
                 **{name: dg.MetadataValue.float(score) for name, score in scores.items()},
                 "model_digest": dg.MetadataValue.text(model_digest),
@@ -220,3 +228,30 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         )
 
     return step
+
+
+def _refuse_unfinished(model: Model, latest: Latest) -> None:
+    """Raises TrainingError while a table is half written, or a day of one does not keep its checks."""
+    if half_done := [f"{each} {day}" for each in ("features", "outcomes") for day in latest.unfinished(each)]:
+        raise TrainingError(
+            f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
+            "next refresh has finished that"
+        )
+    broken = [
+        f"{asset} {partition}"
+        for asset in ("cleaned_data", *model.joined, "features", "outcomes")
+        for partition, record in latest.of(asset).items()
+        if record.details.get("failures")
+    ]
+    if broken:
+        raise TrainingError(f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training")
+
+
+def _scores(trained: Trained, metric: str) -> dict[str, float]:
+    """What MLflow and the metadata say of a training: mean and folds of the cross-validation, and the threshold."""
+    folds = trained.fold_scores
+    scores = {f"cv_{metric}": sum(folds) / len(folds)}
+    scores |= {f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)}
+    if trained.threshold is not None:
+        scores["threshold"] = trained.threshold
+    return scores | {f"threshold_{name}": value for name, value in trained.chosen_for.items()}

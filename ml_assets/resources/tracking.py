@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.registry import Registry
+from ml_assets.trial_runs import TrialRuns
 
 
 class TrackingResource(dg.ConfigurableResource):
@@ -70,6 +71,10 @@ class TrackingResource(dg.ConfigurableResource):
         finally:
             # The package's own hook ends a run only after the last step of a job, and leaves others RUNNING.
             mlflow.end_run(status)
+
+    def trials(self, mlflow: Any, metric: str) -> TrialRuns:
+        """Runs of a search's trials below the run that `run` yielded."""
+        return TrialRuns(self.registry().client, mlflow.experiment.experiment_id, mlflow.mlflow_run_id, metric)
 
     def registry(self) -> Registry:
         return Registry(self.uri)
