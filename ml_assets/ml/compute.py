@@ -6,12 +6,9 @@ each fit adds up on one thread, wherever it runs; what runs side by side are fol
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from typing import Any, Protocol
 
 from ml_assets.errors import TrainingError
-
-ATTEMPTS = 5  # of the same work, while workers are lost
 
 
 class Compute(Protocol):
@@ -58,25 +55,25 @@ class OnRay:
     """The workers of the Ray cluster that this process is connected to, one for each of its CPUs.
 
     A worker or node may be lost at any time: what it was doing is done again on those that are left.
+
+    Args:
+        attempts: how often the same work is begun, while workers are lost.
     """
 
-    def __init__(self, place: str, log: Callable[[str], None]) -> None:
+    def __init__(self, place: str, log: Callable[[str], None], attempts: int = 5) -> None:
         from ml_assets.ml.ray_backend import register
 
-        self._place, self._log = place, log
+        self._place, self._log, self._attempts = place, log, attempts
         self._backend = register()
-        self._open = ExitStack()
-        self._parallel: Any = None
 
     def map(self, function: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> Iterator[Any]:
         import joblib
 
         def attempt() -> list[Any]:
-            if self._parallel is None:  # workers are kept for the next calls: each takes seconds to import scikit-learn
-                with joblib.parallel_config(self._backend):
-                    workers = min(self._workers(), len(calls))
-                    self._parallel = self._open.enter_context(joblib.Parallel(workers, batch_size=1))
-            found: list[Any] = self._parallel(joblib.delayed(_alone)(function, 1, *call) for call in calls)
+            with joblib.parallel_config(self._backend):
+                found: list[Any] = joblib.Parallel(self._workers(), batch_size=1, pre_dispatch="all")(
+                    joblib.delayed(_alone)(function, 1, *call) for call in calls
+                )
             return found
 
         yield from self._surviving(attempt)
@@ -89,13 +86,13 @@ class OnRay:
             with threadpool_limits(1), joblib.parallel_config(self._backend):
                 return function(self._workers())
 
-        self.close()
         return self._surviving(attempt)
 
     def close(self) -> None:
         """Let the workers go."""
-        self._parallel = None
-        self._open.close()
+        from ml_assets.ml.ray_backend import close_pool
+
+        close_pool()
 
     def _workers(self) -> int:
         import ray
@@ -109,7 +106,7 @@ class OnRay:
     def _surviving(self, attempt: Callable[[], Any]) -> Any:
         from ray.exceptions import RayError, RayTaskError
 
-        for number in range(1, ATTEMPTS + 1):
+        for number in range(1, self._attempts + 1):
             try:
                 return attempt()
             except RayTaskError:  # raised by what ran on a worker, and not by the loss of one
@@ -117,10 +114,10 @@ class OnRay:
             except RayError as error:
                 self.close()
                 told = str(error).strip().partition("\n")[0]
-                if number == ATTEMPTS:
+                if number == self._attempts:
                     raise TrainingError(
-                        f"{self._place}: Ray lost a worker {ATTEMPTS} times while it did the same work: {told} Look at "
-                        "the memory of the cluster's nodes and at Ray's logs"
+                        f"{self._place}: Ray lost a worker {self._attempts} times while it did the same work: {told} "
+                        "Look at the memory of the cluster's nodes and at Ray's logs"
                     ) from error
                 self._log(f"Ray lost a worker ({told}); what it was doing is done again")
         raise AssertionError

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import dagster as dg
 from ml_assets.errors import TrainingError
 from ml_assets.ml.compute import Compute, Local, OnRay, missing_packages
 from ml_assets.ml.search import Memory
+
+LOOPBACK = "127.0.0.2"  # where nobody else reaches Ray; it replaces 127.0.0.1 by the machine's own address
 
 
 class ComputeResource(dg.ConfigurableResource):
@@ -86,7 +89,8 @@ class ComputeResource(dg.ConfigurableResource):
         # Ray's sockets lie in it, and their paths must be short.
         folder = None if self.ray else tempfile.mkdtemp(prefix="ray-")
         if folder:
-            options |= {"num_cpus": joblib.cpu_count(), "include_dashboard": False, "_temp_dir": folder}
+            options |= {"num_cpus": joblib.cpu_count(), "include_dashboard": False}
+            options |= {"_temp_dir": folder} | ({"_node_ip_address": LOOPBACK} if sys.platform == "linux" else {})
         resource = Ray(ray_init_options=options, data_execution_options=NoData())
         opened = resource.yield_for_execution(context)  # type: ignore[arg-type]  # of the context it needs the log alone
         try:

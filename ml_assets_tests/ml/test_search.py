@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 from joblib import cpu_count
+from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import threadpool_limits
 
 from ml_assets.digests import digest_of_fitted
 from ml_assets.errors import TrainingError
+from ml_assets.ml.compute import Local
 from ml_assets.ml.search import Found, Memory, Params, Trial, find
 from ml_assets.ml.splits import Sides
 from ml_assets.spec import Estimator, Search, Training
@@ -203,20 +205,35 @@ def test_a_watch_is_told_of_each_trial_and_of_the_end_of_a_search_that_breaks_of
 
 ESTIMATORS = {
     "forest": Estimator(params={"n_estimators": 10}),
-    "boosting": Estimator(class_="sklearn.ensemble.HistGradientBoostingClassifier", params={"max_iter": 20}),
-    "logistic": LOGISTIC,
+    "boosting": Estimator(class_="sklearn.ensemble.HistGradientBoostingRegressor", params={"max_iter": 20}),
+    "ridge": Estimator(class_="sklearn.linear_model.Ridge"),
 }
 
 
 @pytest.mark.skipif(cpu_count() < 2, reason="one core")
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_number_of_cores_changes_no_bit_of_a_model_or_score(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With scikit-learn's own threads boosting differs, because they add up gradients in another order."""
-    frame = rows(6000)
+    """On scikit-learn's own threads boosting adds up gradients in another order, and differs."""
+    frame = rows(10_000).with_columns(minutes=(6 * pl.col("x")).exp())
     found = []
-    for cores in ("1", "2"):
+    for cores in ("2", "1"):  # scikit-learn counts them once, at first
         monkeypatch.setenv("LOKY_MAX_CPU_COUNT", cores)
         with threadpool_limits(int(cores)):
-            trained = fit(frame, estimator=ESTIMATORS[name])
+            trained = fit(frame, "regression", "minutes", estimator=ESTIMATORS[name])
         found.append((trained.fold_scores, digest_of_fitted(trained.pipeline)))
     assert found[0] == found[1]
+
+
+def boosted(threads: int, frame: pl.DataFrame) -> str:
+    estimator = HistGradientBoostingRegressor(max_iter=20, random_state=0)
+    return digest_of_fitted(estimator.fit(frame.select("x").to_numpy(), (6 * frame["x"]).exp().to_numpy()))
+
+
+@pytest.mark.skipif(cpu_count() < 2, reason="one core")
+def test_fits_side_by_side_are_the_same_as_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, found = [(rows(10_000, seed),) for seed in range(3)], []
+    for cores in ("2", "1"):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", cores)
+        found.append(list(Local().map(boosted, calls)))
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 3
