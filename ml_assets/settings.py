@@ -30,7 +30,7 @@ class Settings(BaseModel):
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
     online_store: SecretStr = Field(SecretStr(""), description="redis://host:port/db; default: SQLite in home/feast.")
-    ray_address: str = Field("", description="Ray cluster, host:port or ray://host:port; default: one per training.")
+    ray_address: str = Field("", description="Ray cluster, host:port; default: one is started per training.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -45,8 +45,8 @@ class Settings(BaseModel):
     @field_validator("ray_address")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        if value and not re.fullmatch(r"(ray://)?[\w.-]+:\d+", value):
-            raise ValueError("not host:port or ray://host:port; leave it empty to start Ray here for each training")
+        if value and not re.fullmatch(r"[\w.-]+:\d+", value):
+            raise ValueError("not host:port; leave it empty to start Ray here for each training")
         return value
 
     @field_validator("online_store")

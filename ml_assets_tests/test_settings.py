@@ -34,6 +34,13 @@ def test_the_online_store_is_sqlite_below_home_or_redis_and_its_password_is_neve
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.ray.svc:6379", ""])
+def test_ray_is_at_an_address_or_started_for_each_training(address: str) -> None:
+    assert Settings.from_environment({"ML_ASSETS_RAY_ADDRESS": address}).ray_address == address
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_RAY_ADDRESS='http://head:1': .*not host:port; leave"):
+        Settings.from_environment({"ML_ASSETS_RAY_ADDRESS": "http://head:1"})
+
+
 def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
         models_in(tmp_path)
