@@ -22,7 +22,7 @@ class ComputeResource(dg.ConfigurableResource):
     """This machine or a Ray cluster, and what searches that were not finished had found.
 
     Attributes:
-        ray: address of a Ray cluster, `host:port`, of which this machine is a node; empty: one is started here for each training.
+        ray: `host:port` of a Ray cluster of which this machine is a node; empty: one is started for each training.
         searches: folder of the trials of trainings that have not ended well yet.
     """
 
