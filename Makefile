@@ -28,6 +28,7 @@ drill: install-dev
 
 bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
+	$(BIN)/python -W ignore -m benchmarks.estimators $(DATA)
 	$(BIN)/python -W ignore -m benchmarks.ingest
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features

@@ -8,7 +8,7 @@ import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
 
 from ml_assets.errors import SettingsError
-from ml_assets.resources import FeatureStoreResource, LakeResource, ServingResource, TrackingResource
+from ml_assets.resources import ComputeResource, FeatureStoreResource, LakeResource, ServingResource, TrackingResource
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 
@@ -48,6 +48,7 @@ def resources_of(settings: Settings) -> dg.Definitions:
         resources={
             "lake": LakeResource(root=str(settings.lake)),
             "feature_store": FeatureStoreResource(root=str(settings.feast), place=redis or str(settings.feast)),
+            "compute": ComputeResource(ray=settings.ray_address, searches=str(settings.searches)),
             "tracking": TrackingResource(
                 uri=mlflow,
                 artifacts=settings.mlflow_artifacts,

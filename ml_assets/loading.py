@@ -16,6 +16,7 @@ from ml_assets.access import Access
 from ml_assets.contract import Contract
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.feature_store.types import AVAILABLE_AT_US
+from ml_assets.ml.compute import missing_packages
 from ml_assets.ml.estimators import problems
 from ml_assets.ml.features import Features
 from ml_assets.ml.groups import Group
@@ -35,6 +36,8 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     contract = Contract.read(_load_contract(spec, folder, spec.contract, "contract"), place)
     _check_roles(spec, contract, place)
     _check_estimator(spec, folder)
+    if spec.compute == "ray" and (absent := missing_packages()):
+        raise ModelDefinitionError(f"{spec.name}: {folder / 'defs.yaml'}: {absent}")
     _check_weights(spec, contract, place)
     for key, part in (("source", spec.source), ("outcomes", spec.outcomes)):
         _check_limits(spec, key, part, contract, place)
@@ -223,7 +226,7 @@ def _check_limits(spec: ModelSpec, key: str, source: AnySource | None, contract:
 
 def _check_estimator(spec: ModelSpec, folder: Path) -> None:
     dotted, params = spec.estimator.resolve(spec.task)
-    if found := list(problems(dotted, params, spec.task)):
+    if found := list(problems(dotted, params, spec.task, spec.search)):
         raise ModelDefinitionError(f"{spec.name}: {folder / 'defs.yaml'}: {'; '.join(found)}")
 
 

@@ -157,7 +157,7 @@ class Model:
     def training_digest(self) -> str:
         """Changes when the same features and outcomes could give another model."""
         estimator = self.spec.estimator.resolve(self.spec.task)
-        stated = self.spec.model_dump(include={"task", "split", "threshold", "training"})
+        stated = self.spec.model_dump(include={"task", "split", "threshold", "training", "search"})
         return digest_of([stated, estimator, self.features.digest, self.contract.target, ml_assets.__version__])
 
     @cached_property

@@ -42,6 +42,7 @@ class Settings(BaseModel):
         "else home/mlflow/artifacts.",
     )
     online_store: SecretStr = Field(SecretStr(""), description="redis://host:port/db; default: SQLite in home/feast.")
+    ray_address: str = Field("", description="Ray cluster, host:port; default: one is started per training.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -51,6 +52,13 @@ class Settings(BaseModel):
     def _known_environment(cls, value: str) -> str:
         if value != "local":
             raise ValueError(f"{value!r} is no environment; `local` is the only one so far")
+        return value
+
+    @field_validator("ray_address")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[\w.-]+:\d+", value):
+            raise ValueError("not host:port; leave it empty to start Ray here for each training")
         return value
 
     @field_validator("online_store")
@@ -145,6 +153,11 @@ class Settings(BaseModel):
     @property
     def releases(self) -> Path:
         return self.home / "releases"
+
+    @property
+    def searches(self) -> Path:
+        """Trials of searches whose training has not ended well yet."""
+        return self.home / "searches"
 
     @property
     def dagster_home(self) -> Path:

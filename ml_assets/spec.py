@@ -450,6 +450,65 @@ class Estimator(Spec):
             return self.class_, self.params
         return DEFAULT_ESTIMATOR[task], DEFAULT_PARAMS | self.params
 
+    def with_(self, params: dict[str, Any]) -> "Estimator":
+        """This estimator with other keyword arguments in the place of its own."""
+        return self.model_copy(update={"params": self.params | params})
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Scalar = bool | int | Finite | str | None
+
+
+class Dimension(Spec):
+    """What a search may try for one parameter: numbers from one to another, or one of some values."""
+
+    int_: list[int] | None = Field(None, alias="int", min_length=2, max_length=2, description="Least and greatest.")
+    float_: list[Finite] | None = Field(
+        None, alias="float", min_length=2, max_length=2, description="Least and greatest."
+    )
+    choice: list[Scalar] | None = Field(None, min_length=2, description="Two values or more.")
+    log: bool = Field(False, description="Of numbers: as many are tried from 0.01 to 0.1 as from 0.1 to 1.")
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", populate_by_name=True)
+
+    @property
+    def limits(self) -> list[int] | list[float] | None:
+        return self.int_ if self.int_ is not None else self.float_
+
+    @property
+    def examples(self) -> list[Any]:
+        """Values of it that are allowed only if all are: the limits, or each choice."""
+        if self.choice is not None:
+            return list(self.choice)
+        assert self.limits is not None
+        return [float(each) for each in self.limits] if self.int_ is None else list(self.limits)
+
+    @model_validator(mode="after")
+    def _is_one_of_three(self) -> Self:
+        if sum(each is not None for each in (self.int_, self.float_, self.choice)) != 1:
+            raise ValueError("give one of `int`, `float` and `choice`, as in {int: [3, 16]} or {choice: [100, 200]}")
+        if self.limits is not None and self.limits[0] >= self.limits[1]:
+            raise ValueError(f"{self.limits}: the least value stands first, and the greatest is above it")
+        if self.log and (self.limits is None or self.limits[0] <= 0):
+            raise ValueError("`log: true` is for `int` or `float` from above 0")
+        if self.choice is not None and len(set(self.choice)) < len(self.choice):
+            raise ValueError(f"choice: a value stands twice in {self.choice}")
+        return self
+
+
+class Search(Spec):
+    """Which parameters of the estimator a training looks for, and how long. Each trial is cross-validated."""
+
+    trials: int = Field(30, ge=1, le=1000, description="How many sets of parameters are tried, at most.")
+    timeout: Duration | None = Field(
+        None,
+        description="No trial begins once the trials have taken so long. Which one is last depends on the machine.",
+    )
+    parallel: int = Field(
+        1, ge=1, le=100, description="Trials that are made at once, without learning from each other: for a cluster."
+    )
+    space: dict[str, Dimension] = Field(min_length=1, description="By parameter of the estimator, what may be tried.")
+
 
 DEFAULT_ESTIMATOR: dict[str, str] = {
     "binary": "sklearn.ensemble.RandomForestClassifier",
@@ -518,6 +577,12 @@ class ModelSpec(Spec):
     )
     training: Training = Training()
     estimator: Estimator = Estimator()
+    search: Search | None = Field(
+        None, description="Looks for parameters of the estimator; default: they are as stated."
+    )
+    compute: Literal["local", "ray"] = Field(
+        "local", description="Where fits run: on this machine, or on a Ray cluster. It changes no result."
+    )
     gates: Gates = Gates()
     endpoint: Endpoint = Endpoint()
     retrain: Retrain = Retrain()
@@ -533,6 +598,11 @@ class ModelSpec(Spec):
             raise ValueError("`training.class_weights` and `training.calibration` belong to classes, not to regression")
         if training.class_weights and self.estimator.params.get("class_weight") is not None:
             raise ValueError("give training.class_weights or estimator.params.class_weight, not both")
+        searched = set(self.search.space) if self.search else set()
+        if twice := sorted(searched & self.estimator.params.keys()):
+            raise ValueError(f"give {twice[0]} in estimator.params or in search.space, not in both")
+        if training.class_weights and "class_weight" in searched:
+            raise ValueError("give training.class_weights or search.space.class_weight, not both")
         if self.threshold is not None and self.task != "binary":
             raise ValueError(f"`threshold` belongs to a binary task; this is a {self.task} one")
         if self.threshold is not None and not isinstance(self.threshold, float) and not self.split.validates:

@@ -8,7 +8,7 @@ import pytest
 from ml_assets.definitions import resources_of
 from ml_assets_tests.project import Project
 
-HEAVY = ("mlflow", "sklearn", "feast", "ray", "onnx", "onnxruntime", "deltalake")
+HEAVY = ("mlflow", "sklearn", "feast", "ray", "dagster_ray", "optuna", "onnx", "onnxruntime", "deltalake")
 
 
 @pytest.mark.parametrize(

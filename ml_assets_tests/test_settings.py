@@ -52,6 +52,13 @@ def test_mlflow_is_in_the_home_unless_a_database_or_a_server_is_set(tmp_path: Pa
         Settings.from_environment({"ML_ASSETS_MLFLOW_ARTIFACTS": "gs://bucket"})
 
 
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.ray.svc:6379", ""])
+def test_ray_is_at_an_address_or_started_for_each_training(address: str) -> None:
+    assert Settings.from_environment({"ML_ASSETS_RAY_ADDRESS": address}).ray_address == address
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_RAY_ADDRESS='http://head:1': .*not host:port; leave"):
+        Settings.from_environment({"ML_ASSETS_RAY_ADDRESS": "http://head:1"})
+
+
 def test_a_models_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ML_ASSETS_MODELS"):
         models_in(tmp_path)

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version as installed_version
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets import searching
 from ml_assets.assets.facts import facts_of, log_facts
 from ml_assets.assets.naming import asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
@@ -21,7 +23,7 @@ from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.registry import FACTS_TAG
-from ml_assets.resources import LakeResource, TrackingResource
+from ml_assets.resources import ComputeResource, LakeResource, TrackingResource
 from ml_assets.spec import Estimator
 
 
@@ -32,6 +34,12 @@ def training_inputs(model: Model, latest: Latest) -> str:
         for asset in ("features", "outcomes")
     ]
     return digest_of([tables, model.training_digest])
+
+
+def search_digest(inputs: str, data_digest: str) -> str:
+    """All that decides what a trial of a search gives: rows, code, parameters, space, and the packages at work."""
+    packages = {name: installed_version(name) for name in ("numpy", "scikit-learn", "optuna")}
+    return digest_of([inputs, data_digest, packages])
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,14 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
     return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
 
 
-def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None]) -> Trained:
-    """What is learnt from some rows; the same rows, estimator and packages give the same model again."""
+def fit(
+    model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None], **how: Any
+) -> Trained:
+    """What is learnt from some rows; the same rows, estimator and packages give the same model again.
+
+    Args:
+        how: as `train` takes it: a search and its memory, and where fits run.
+    """
     return train(
         rows.frame,
         rows.sides,
@@ -87,17 +101,8 @@ def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[s
         threshold=model.spec.threshold,
         place=model.name,
         log=log,
+        **how,
     )
-
-
-def _scores(model: Model, trained: Trained) -> dict[str, float]:
-    """What was measured while training: folds, their mean, and the threshold with what it was chosen for."""
-    folds, metric = trained.fold_scores, cross_validation_metric(model.spec.task)
-    scores = {f"cv_{metric}": sum(folds) / len(folds)}
-    scores |= {f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)}
-    if trained.threshold is not None:
-        scores["threshold"] = trained.threshold
-    return scores | {f"threshold_{name}": value for name, value in trained.chosen_for.items()}
 
 
 def _newest(lake: Lake, model: Model) -> Record | None:
@@ -112,7 +117,7 @@ def split_columns(model: Model) -> Columns:
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
     schema = training_schema(model.contract, model.features, model.spec.training.sample_weights)
-    dotted, params = model.spec.estimator.resolve(model.spec.task)
+    dotted, _ = model.spec.estimator.resolve(model.spec.task)
     spec = asset_spec(
         model,
         "trained_model",
@@ -126,7 +131,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     checks = [*check_specs(spec.key, schema, blocking=True), labels_spec(spec.key)]
 
     @dg.multi_asset(**execution(model, [spec], checks))
-    def step(context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource) -> dg.MaterializeResult:
+    def step(
+        context: dg.AssetExecutionContext, lake: LakeResource, tracking: TrackingResource, compute: ComputeResource
+    ) -> dg.MaterializeResult:
         tables = lake.open()
         latest = read_latest(tables, model.name)
         inputs = training_inputs(model, latest)
@@ -137,21 +144,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
-        if half_done := [f"{each} {day}" for each in known for day in latest.unfinished(each)]:
-            raise TrainingError(
-                f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
-                "next refresh has finished that"
-            )
-        broken = [
-            f"{asset} {partition}"
-            for asset in ("cleaned_data", *model.joined, "features", "outcomes")
-            for partition, record in latest.of(asset).items()
-            if record.details.get("failures")
-        ]
-        if broken:
-            raise TrainingError(
-                f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training"
-            )
+        _refuse_unfinished(model, latest)
         failures = count_failures(schema, rows.frame.with_columns(pl.lit(WHOLE).alias(PARTITION)))
         if failures:
             raise TrainingError(f"{model.name}: the labelled rows break their schema, in {failures[WHOLE]}")
@@ -173,12 +166,28 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
-        attempts = tracking.run(context, model.name, inputs, lambda: _newest(tables, model))
-        with tables.alone(model.name, "trained_model"), attempts as mlflow:
-            trained = fit(model, rows, model.spec.estimator, context.log.info)
+        search = model.spec.search
+        memory = compute.memory(model.name, search_digest(inputs, data_digest)) if search else None
+        metric = cross_validation_metric(model.spec.task)
+        with (
+            tables.alone(model.name, "trained_model"),
+            tracking.run(context, model.name, inputs, lambda: _newest(tables, model)) as mlflow,
+            compute.open(model.spec.compute, context, model.name) as where,
+        ):
+            watch = tracking.trials(mlflow, f"cv_{metric}") if search else None
+            trained = fit(
+                model,
+                rows,
+                model.spec.estimator,
+                context.log.info,
+                search=search,
+                compute=where,
+                memory=memory,
+                watch=watch,
+            )
             model_digest = digest_of_model(trained.pipeline, trained.threshold)
-            scores = _scores(model, trained)
-            mlflow.log_params({"estimator": dotted, **params, "split": model.spec.split.by})
+            scores = _scores(trained, metric)
+            mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
             mlflow.log_params(
                 model.spec.training.model_dump(
                     include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
@@ -199,8 +208,11 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "threshold": trained.threshold,
                 "counts": counts,
                 "estimator": dotted,
-                "params": params,
+                "params": trained.params,
+                "search": searching.summary(trained.found) if trained.found else None,
             }
+            if trained.found:
+                mlflow.log_dict(searching.summary(trained.found), "search.json")
             facts = facts_of(model, tables, rows, trained.pipeline, details)
             log_facts(mlflow, tables, model, facts)
             version = tracking.registry().register(
@@ -225,6 +237,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             append_records(tables, model.name, [record])
         link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
+        if memory:
+            memory.forget()
         return dg.MaterializeResult(
             asset_key=key_of(model, "trained_model"),
             data_version=dg.DataVersion(model_digest),
@@ -232,7 +246,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "version": dg.MetadataValue.text(version),
                 "mlflow_run": dg.MetadataValue.url(link),
                 "estimator": dg.MetadataValue.text(dotted),
-                "parameters": dg.MetadataValue.json(params),
+                "parameters": dg.MetadataValue.json(trained.params),
+                **(searching.metadata(trained.found) if trained.found else {}),
                 **{name: dg.MetadataValue.int(count) for name, count in counts.items()},
                 **{name: dg.MetadataValue.float(score) for name, score in scores.items()},
                 "model_digest": dg.MetadataValue.text(model_digest),
@@ -242,3 +257,30 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         )
 
     return step
+
+
+def _refuse_unfinished(model: Model, latest: Latest) -> None:
+    """Raises TrainingError while a table is half written, or a day of one does not keep its checks."""
+    if half_done := [f"{each} {day}" for each in ("features", "outcomes") for day in latest.unfinished(each)]:
+        raise TrainingError(
+            f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
+            "next refresh has finished that"
+        )
+    broken = [
+        f"{asset} {partition}"
+        for asset in ("cleaned_data", *model.joined, "features", "outcomes")
+        for partition, record in latest.of(asset).items()
+        if record.details.get("failures")
+    ]
+    if broken:
+        raise TrainingError(f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training")
+
+
+def _scores(trained: Trained, metric: str) -> dict[str, float]:
+    """What MLflow and the metadata say of a training: mean and folds of the cross-validation, and the threshold."""
+    folds = trained.fold_scores
+    scores = {f"cv_{metric}": sum(folds) / len(folds)}
+    scores |= {f"cv_{metric}_fold_{number}": score for number, score in enumerate(folds, start=1)}
+    if trained.threshold is not None:
+        scores["threshold"] = trained.threshold
+    return scores | {f"threshold_{name}": value for name, value in trained.chosen_for.items()}

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal
 
-from ml_assets.spec import Task
+from ml_assets.spec import Search, Task
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Listed:
     instead: str
 
 
-def problems(dotted: str, params: Mapping[str, Any], task: Task) -> Iterator[str]:
-    """What is wrong with an estimator, as sentences; nothing for one that is not listed."""
+def problems(dotted: str, params: Mapping[str, Any], task: Task, search: Search | None = None) -> Iterator[str]:
+    """What is wrong with an estimator and what is searched of it, as sentences; nothing for one that is not listed."""
     listed = ESTIMATORS.get(dotted)
     if listed is None:
         return
@@ -93,20 +93,26 @@ def problems(dotted: str, params: Mapping[str, Any], task: Task) -> Iterator[str
     if (listed.predicts == "numbers") != (task == "regression"):
         yield f"estimator.class {dotted} predicts {listed.predicts}, and the task is {task}; write {listed.instead}"
     for parameter, value in params.items():
-        allowed = listed.parameters.get(parameter)
-        if allowed is None:
-            close = get_close_matches(parameter, listed.parameters, 1)
-            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(listed.parameters)}"
-            yield f"estimator.params.{parameter} is no parameter of {name}; {hint}"
-        elif not any(each.allows(value) for each in allowed):
+        yield from _problems_of(listed, name, f"estimator.params.{parameter}", parameter, [value])
+    for parameter, dimension in ({} if search is None else search.space).items():
+        yield from _problems_of(listed, name, f"search.space.{parameter}", parameter, dimension.examples)
+
+
+def _problems_of(listed: Listed, name: str, place: str, parameter: str, values: list[Any]) -> Iterator[str]:
+    allowed = listed.parameters.get(parameter)
+    if allowed is None:
+        close = get_close_matches(parameter, listed.parameters, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(listed.parameters)}"
+        yield f"{place} is no parameter of {name}; {hint}"
+        return
+    for value in values:
+        if not any(each.allows(value) for each in allowed):
             said = "null" if value is None else repr(value)
             texts = [text for each in allowed if isinstance(each, Choice) for text in each.texts]
             close = get_close_matches(str(value), texts, 1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            yield (
-                f"estimator.params.{parameter} of {name} is {said}; "
-                f"it is to be {' or '.join(sorted(map(str, allowed)))}{hint}"
-            )
+            yield f"{place} of {name} is {said}; it is to be {' or '.join(sorted(map(str, allowed)))}{hint}"
+            return
 
 
 NULL = OfType(NoneType, "null")

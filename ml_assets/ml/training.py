@@ -5,8 +5,9 @@ from rows that it is judged on.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +17,14 @@ import polars as pl
 
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
+from ml_assets.ml.compute import Compute, Local
+from ml_assets.ml.cross_validation import CrossValidation, Fold, Judged, Terms
 from ml_assets.ml.features import MISSING, Features
+from ml_assets.ml.fitting import fit
+from ml_assets.ml.search import Found, Memory, Watch, find
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.weights import weights_of_classes, weights_of_rows
-from ml_assets.spec import LOWER_IS_BETTER, Estimator, Split, Task, Threshold, Training
+from ml_assets.spec import DEFAULT_PARAMS, LOWER_IS_BETTER, Estimator, Search, Split, Task, Threshold, Training
 
 KNOWN_AT = "_known_at"
 
@@ -87,7 +92,8 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
     dotted, params = estimator.resolve(task)
     module, _, name = dotted.rpartition(".")
     try:
-        built = getattr(importlib.import_module(module), name)(**params)
+        kind = getattr(importlib.import_module(module), name)
+        built = kind(**_seeded(kind, params))
     except (ImportError, AttributeError):
         raise TrainingError(f"{place}: estimator.class {dotted} does not exist in scikit-learn") from None
     except TypeError as error:
@@ -106,6 +112,12 @@ def build_pipeline(features: Features, estimator: Estimator, task: Task, place: 
     return Pipeline([("prepare", prepare), ("estimator", built)])
 
 
+def _seeded(kind: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments with which the same rows give the same model, unless they say `random_state: null`."""
+    takes_seed = "random_state" in inspect.signature(kind).parameters
+    return ({"random_state": DEFAULT_PARAMS["random_state"]} if takes_seed else {}) | params
+
+
 @dataclass(frozen=True)
 class Trained:
     """A fitted Pipeline and how it was cross-validated.
@@ -116,6 +128,8 @@ class Trained:
         fold_scores: F1 (macro for several classes) or RMSE per fold. A threshold that is chosen comes only after them.
         threshold: score of the positive class from which on a row is called so; None: where it is the higher one.
         chosen_for: what the threshold reaches on the validation rows that it was chosen on, by its objective's name.
+        params: all keyword arguments of the estimator, the searched ones too.
+        found: the search, if there was one.
     """
 
     pipeline: Any
@@ -123,6 +137,8 @@ class Trained:
     fold_scores: list[float] = field(default_factory=list)
     threshold: float | None = None
     chosen_for: dict[str, float] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    found: Found | None = None
 
 
 def cross_validation_metric(task: Task) -> str:
@@ -144,21 +160,30 @@ def train(
     threshold: Threshold | None,
     place: str,
     log: Callable[[str], None] = lambda message: None,
+    search: Search | None = None,
+    compute: Compute | None = None,
+    memory: Memory | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Cross-validate within the training rows, then fit on all of them. No test row is looked at.
 
-    Weights count while fitting, not in the scores of the folds. A calibrator is fitted on what the folds gave to rows
-    that they had not seen. A threshold is chosen on the validation rows, unless it is stated.
+    Weights count while fitting, not in the scores of the folds. A search judges each of its trials by the same folds,
+    and the best parameters are fitted. A calibrator is fitted on what the folds gave to rows that they had not seen. A
+    threshold is chosen on the validation rows, unless it is stated.
+
+    Args:
+        compute: where fits run; default: here.
+        memory: where a search keeps what its trials gave.
+        watch: who is told of trials.
 
     Raises:
         TrainingError: if the training rows cannot be learnt from, or no threshold can be chosen.
     """
-    from sklearn.base import clone
-
-    from ml_assets.ml.calibration import calibrate, responses_of
-    from ml_assets.ml.evaluation import Scored, metric
+    from ml_assets.ml.calibration import calibrate
+    from ml_assets.ml.evaluation import scores_of
     from ml_assets.ml.threshold import choose
 
+    compute = compute or Local()
     rows = frame[sides.train]
     inputs = model_inputs(rows.select(features.names))
     classes, answer = encode(rows.get_column(target), task, place)
@@ -174,28 +199,47 @@ def train(
         by_class = weights_of_classes(answer[positions], classes, training.class_weights, place)
         return by_class if counted is None else by_class * counted
 
-    every = np.arange(rows.height)
-    scores, unseen, responses = [], [], []
+    made = []
     for number, (learn, judge) in enumerate(folds(rows, split, training.folds, columns, place), start=1):
         if task != "regression" and len(np.unique(answer[learn])) < len(classes):
             raise TrainingError(
                 f"{place}: fold {number} has no row of some class; set training.folds lower or split by random"
             )
-        fitted = _fit(clone(unfitted), inputs.iloc[learn], answer[learn], weights(learn), place)
-        scored = Scored.by(fitted, inputs.iloc[judge], answer[judge], classes, task, stated)
-        scores.append(metric(scored, judged_by))
-        log(f"fold {number} of {training.folds}: {judged_by} {scores[-1]:.4f}")
-        if training.calibration:
-            unseen.append(judge)
-            responses.append(responses_of(fitted, inputs.iloc[judge]))
-    fitted = _fit(unfitted, inputs, answer, weights(every), place)
+        made.append(Fold(learn, judge, weights(learn)))
+    terms = Terms(task, classes, stated, judged_by, training.calibration is not None, place)
+    validation = CrossValidation(inputs, answer, made, terms, compute)
+    found = None
+    if search is not None:
+        found = find(
+            search,
+            lambda tried: validation.scores([_attempt(features, estimator.with_(each), task, place) for each in tried]),
+            metric=judged_by,
+            place=place,
+            memory=memory,
+            watch=watch,
+            log=log,
+        )
+        estimator = estimator.with_(found.best.params)
+        unfitted = build_pipeline(features, estimator, task, place)
+    scores = found.best.result.scores if found else []
+    judged: list[Judged] = []
+    if found is None or training.calibration:
+        judged = validation.judge(unfitted)
+        scores = [each.score for each in judged]
+    for number, score in enumerate(scores, start=1):
+        log(f"fold {number} of {training.folds}: {judged_by} {score:.4f}")
+    every = np.arange(rows.height)
+    fitted = compute.fit(lambda workers: fit(unfitted, inputs, answer, weights(every), place, workers))
     if training.calibration:
         # Without the weights of classes, which make scores of a rare class too high on purpose.
-        judged = np.concatenate(unseen)
-        counted = None if samples is None else samples[judged]
-        fitted = calibrate(fitted, training.calibration, np.concatenate(responses), answer[judged], counted)
+        unseen = np.concatenate([each.judge for each in made])
+        responses = np.concatenate([each.responses for each in judged if each.responses is not None])
+        counted = None if samples is None else samples[unseen]
+        fitted = calibrate(fitted, training.calibration, responses, answer[unseen], counted)
+    params = _seeded(type(unfitted[-1]), estimator.resolve(task)[1])
+    trained = Trained(fitted, classes, scores, stated, params=params, found=found)
     if threshold is None or isinstance(threshold, float):
-        return Trained(fitted, classes, scores, stated)
+        return trained
     held = frame[sides.validation]
     if held.is_empty():
         raise TrainingError(
@@ -203,12 +247,19 @@ def train(
             "change split in defs.yaml"
         )
     _, truth = encode(held.get_column(target), task, place, classes)
-    held_scores = Scored.by(fitted, model_inputs(held.select(features.names)), truth, classes, task).scores
-    chosen = choose(truth, held_scores[:, 1], threshold, place)
+    chosen = choose(truth, scores_of(fitted, model_inputs(held.select(features.names)), task)[:, 1], threshold, place)
     log(
         f"threshold {chosen.threshold:.4f}: {threshold.objective} {chosen.value:.4f} on {held.height:,} validation rows"
     )
-    return Trained(fitted, classes, scores, chosen.threshold, {threshold.objective: chosen.value})
+    return replace(trained, threshold=chosen.threshold, chosen_for={threshold.objective: chosen.value})
+
+
+def _attempt(features: Features, estimator: Estimator, task: Task, place: str) -> Any:
+    """The unfitted Pipeline of a trial, or why there is none."""
+    try:
+        return build_pipeline(features, estimator, task, place)
+    except TrainingError as error:
+        return error
 
 
 def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None = None) -> tuple[list[Any], np.ndarray]:
@@ -235,32 +286,6 @@ def encode(target: pl.Series, task: Task, place: str, classes: list[Any] | None 
             "change split in defs.yaml"
         )
     return found, np.array([position[value] for value in target.to_list()], dtype=np.int64)
-
-
-def _fit(pipeline: Any, inputs: pd.DataFrame, answer: np.ndarray, weights: np.ndarray | None, place: str) -> Any:
-    import joblib
-    from sklearn.utils.validation import has_fit_parameter
-
-    options: dict[str, Any] = {}
-    if weights is not None:
-        if not has_fit_parameter(pipeline[-1], "sample_weight"):
-            raise TrainingError(
-                f"{place}: {type(pipeline[-1]).__name__} takes no weights; leave training.class_weights and "
-                "training.sample_weights out, or choose another estimator"
-            )
-        options = {f"{pipeline.steps[-1][0]}__sample_weight": weights}
-    of_trees = {"n_jobs", "n_estimators"} <= pipeline[-1].get_params().keys()
-    try:
-        if of_trees:
-            # Trees are grown on all cores; the number of threads changes no tree.
-            pipeline[-1].set_params(n_jobs=joblib.cpu_count())
-        fitted = pipeline.fit(inputs, answer, **options)
-    except ValueError as error:
-        raise TrainingError(f"{place}: scikit-learn refuses to fit: {error}") from error
-    if of_trees:
-        # With several threads a forest adds its trees up in any order, and scores differ in the last bits.
-        fitted[-1].set_params(n_jobs=1)
-    return fitted
 
 
 def better(metric: str, value: float, threshold: float) -> bool:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from ml_assets.records import Record
 from ml_assets.registry import Registry
+from ml_assets.trial_runs import TrialRuns
 
 INPUTS_TAG = "ml_assets.inputs"
 ATTEMPT_TAG, ATTEMPTS_TAG = "ml_assets.attempt", "ml_assets.dagster_runs"
@@ -101,6 +102,10 @@ class TrackingResource(dg.ConfigurableResource):
             client.set_terminated(trained.details["mlflow_run_id"], "FINISHED")
         registry.accept(model, trained.details["version"])
         return registry
+
+    def trials(self, mlflow: Any, metric: str) -> TrialRuns:
+        """Runs of a search's trials below the run that `run` yielded."""
+        return TrialRuns(self.registry().client, mlflow.experiment.experiment_id, mlflow.mlflow_run_id, metric)
 
     def registry(self) -> Registry:
         return Registry(self.uri, self.s3_endpoint_url or None)

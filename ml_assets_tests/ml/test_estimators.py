@@ -19,7 +19,7 @@ from ml_assets.ml.estimators import (
     Number,
     problems,
 )
-from ml_assets.spec import Task
+from ml_assets.spec import Search, Task
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 
@@ -149,3 +149,29 @@ def test_a_mistake_is_told_with_what_is_allowed(dotted: str, params: dict[str, A
 
 def test_other_estimators_are_left_to_the_training_step() -> None:
     assert list(problems("sklearn.svm.SVC", {"gama": 1}, "regression")) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            {"max_dept": {"int": [3, 9]}},
+            "search.space.max_dept is no parameter of RandomForestClassifier; did you mean max_depth?",
+        ),
+        (
+            {"max_depth": {"int": [0, 9]}},
+            "search.space.max_depth of RandomForestClassifier is 0; it is to be a whole number from 1 or null",
+        ),
+        ({"max_depth": {"float": [3, 9]}}, "search.space.max_depth of RandomForestClassifier is 3.0"),
+        ({"max_features": {"float": [0.5, 1.5]}}, "search.space.max_features of RandomForestClassifier is 1.5"),
+        (
+            {"criterion": {"choice": ["gini", "entropi"]}},
+            "is 'entropi'; it is to be entropy, gini, log_loss; did you mean",
+        ),
+        ({"max_depth": {"int": [3, 9]}, "max_features": {"choice": ["sqrt", 0.5, None]}}, None),
+    ],
+)
+def test_what_is_searched_is_checked_like_what_is_stated(space: dict[str, Any], said: str | None) -> None:
+    found = list(problems(FOREST, {}, "binary", Search.model_validate({"space": space})))
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
