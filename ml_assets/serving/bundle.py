@@ -6,6 +6,9 @@ releases/<model>/<version>-<digest>/            one immutable release
     model.onnx                                  the fitted Pipeline as a graph
     model.skops                                 instead of it: the fitted Pipeline itself, where no graph is made of it
     golden.json                                 requests with the answers that they must get
+    input.schema.json                           what a row of a request may be, as JSON Schema
+    reference.json                              distributions of the features and scores that it was approved with
+releases/<model>/<version>-<digest>.tar.gz      the same files, as SageMaker takes them
 """
 
 import hashlib
@@ -21,8 +24,19 @@ from ml_assets.errors import ReleaseError
 
 MANIFEST, GOLDEN, POINTER = "manifest.json", "golden.json", "serving.json"
 GRAPH, PIPELINE = "model.onnx", "model.skops"
+SCHEMA, REFERENCE = "input.schema.json", "reference.json"
 ONNX, SCIKIT_LEARN = "onnx", "scikit-learn"  # what scores
-FORMAT = 4
+FORMAT = 5
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the contract's checks say plainly about a column's values; times as ISO 8601 texts. None: nothing."""
+
+    allowed: tuple[bool | int | float | str, ...] | None = None
+    above: int | float | str | None = None
+    least: int | float | str | None = None
+    below: int | float | str | None = None
+    most: int | float | str | None = None
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +48,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needed: bool
     time_unit: str | None = None
     time_zone: str | None = None
+    bounds: Bounds | None = None
 
 
 class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

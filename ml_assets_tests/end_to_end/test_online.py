@@ -109,6 +109,9 @@ def test_the_server_looks_up_what_training_joined(made: Project) -> None:
     grown = {name: {how: n - before[name].get(how, 0) for how, n in each.items()} for name, each in counts.items()}
     assert grown["restaurant_history"] == {"found": 1, "unknown": 1, "stale": 1}
     assert grown["zones"]["found"] == 3
+    metrics = requests.get(f"{made.target.url()}/metrics", timeout=5).text
+    outcome = f'{{model="{NAME}",outcome="stale",view="restaurant_history"}}'
+    assert f"ml_assets_looked_up_total{outcome} {float(counts['restaurant_history']['stale'])}" in metrics
     told: list[str] = []
     tell_status(status_of(made.settings), told.append)
     assert any("looks up restaurant_history: " in line and "1 stale, 1 unknown" in line for line in told), told
@@ -190,7 +193,7 @@ def tampered(project: Project, folder: Path, change: Callable[[dict[str, Any], A
     (folder / GRAPH).write_bytes(graph_of(parts_of(pipeline)))
 
     def write() -> None:
-        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in (GRAPH, GOLDEN)}
+        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in manifest["files"]}
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
     golden = json.loads((folder / GOLDEN).read_bytes())
