@@ -20,7 +20,7 @@ from ml_assets.ml.joins import Join
 from ml_assets.ml.purity import Possible
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model
-from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, REFERENCE, SCHEMA, Bounds, Manifest, View, sha256
+from ml_assets.serving.bundle import FORMAT, GOLDEN, REFERENCE, SCHEMA, Bounds, Manifest, View, write_manifest
 from ml_assets.serving.frames import describe
 from ml_assets.serving.schema import SCHEMA_DIALECT, row_schema
 from ml_assets.serving.scorer import Scorer
@@ -69,7 +69,7 @@ def build_release(
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         (draft / choice.file).write_bytes(choice.content)
-        manifest = _manifest(model, verdict, classes, threshold, choice, {})
+        manifest = _manifest(model, verdict, classes, threshold, choice)
         golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
         if manifest.views:
             looked_up = [column.name for view in manifest.views for column in view.columns.values()]
@@ -83,9 +83,7 @@ def build_release(
         scores = choice.estimator.scores(held_out)
         reference = reference_of(learnt_from, scores[:, 1] if manifest.task == "binary" else scores)
         (draft / REFERENCE).write_bytes(msgspec.json.encode(reference))
-        files = {name: sha256((draft / name).read_bytes()) for name in (choice.file, GOLDEN, SCHEMA, REFERENCE)}
-        manifest = _manifest(model, verdict, classes, threshold, choice, files)
-        (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        write_manifest(draft, manifest)
         Scorer.load(draft)
         draft.rename(folder)
         pack(folder)
@@ -100,7 +98,6 @@ def _manifest(
     classes: list[Any],
     threshold: float | None,
     choice: Choice,
-    files: dict[str, str],
 ) -> Manifest:
     contract = model.contract
     timed = any(each.freshness is not None for each in model.views.values())
@@ -133,7 +130,7 @@ def _manifest(
         scorer_reason=choice.reason,
         verdict=verdict.to_json(),
         built_with={name: installed_version(name) for name in ("polars", *choice.built_with)},
-        files=files,
+        files=dict.fromkeys((choice.file, GOLDEN, SCHEMA, REFERENCE), ""),
     )
 
 

@@ -3,6 +3,7 @@
 releases/<model>/serving.json                   which release serves
 releases/<model>/<version>-<digest>/            one immutable release
     manifest.json                               what it is, with the SHA-256 of every other file
+    manifest.sha256                             and that of the manifest
     model.onnx                                  the fitted Pipeline as a graph
     model.skops                                 instead of it: the fitted Pipeline itself, where no graph is made of it
     golden.json                                 requests with the answers that they must get
@@ -23,6 +24,7 @@ import msgspec
 from ml_assets.errors import ReleaseError
 
 MANIFEST, GOLDEN, POINTER = "manifest.json", "golden.json", "serving.json"
+MANIFEST_DIGEST = "manifest.sha256"
 GRAPH, PIPELINE = "model.onnx", "model.skops"
 SCHEMA, REFERENCE = "input.schema.json", "reference.json"
 ONNX, SCIKIT_LEARN = "onnx", "scikit-learn"  # what scores
@@ -117,12 +119,15 @@ def read_manifest(folder: Path) -> Manifest:
         written = msgspec.json.decode(content, type=_Format).format
         if written != FORMAT:
             raise ReleaseError(f"{path} has the format {written}; this server reads {FORMAT}: build the release again")
+        if (folder / MANIFEST_DIGEST).read_bytes() != _digest_line(content):
+            raise ReleaseError(f"{path} was changed after the release was built; build the release again")
         manifest = msgspec.json.decode(content, type=Manifest)
-    except FileNotFoundError:
-        raise ReleaseError(f"{folder} is no release: it has no {MANIFEST}") from None
+    except FileNotFoundError as error:
+        raise ReleaseError(f"{folder} is no release: it has no {Path(error.filename).name}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"{path} cannot be read: {error}") from None
-    there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()} - {MANIFEST}
+    there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()}
+    there -= {MANIFEST, MANIFEST_DIGEST}
     if there != set(manifest.files):
         odd = ", ".join(sorted(there ^ set(manifest.files)))
         raise ReleaseError(f"{folder}: {odd}: not in the folder and the manifest alike; build the release again")
@@ -130,6 +135,23 @@ def read_manifest(folder: Path) -> Manifest:
         if sha256((folder / name).read_bytes()) != expected:
             raise ReleaseError(f"{folder / name} was changed after the release was built; build the release again")
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a release over the files that it names, as they are."""
+    files = {name: sha256((folder / name).read_bytes()) for name in manifest.files}
+    written = msgspec.structs.replace(manifest, files=files)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of a release's manifest beside it."""
+    (folder / MANIFEST_DIGEST).write_bytes(_digest_line((folder / MANIFEST).read_bytes()))
+
+
+def _digest_line(content: bytes) -> bytes:
+    return f"{sha256(content)}  {MANIFEST}\n".encode()  # as sha256sum checks it
 
 
 def read_pointer(releases: Path, model: str) -> str | None:

@@ -17,13 +17,16 @@ from ml_assets.deployment.release import build_release
 from ml_assets.errors import ReleaseError
 from ml_assets.ml.training import model_inputs
 from ml_assets.ml.verdict import Verdict
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE, REFERENCE, SCHEMA
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, PIPELINE, REFERENCE, SCHEMA
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import tell_status
 from ml_assets_tests.pipelines import fitted_on
 from ml_assets_tests.project import Project, free_port
+from ml_assets_tests.releases import sealed
 
 NAME = "late_deliveries"
+
+ALWAYS = (MANIFEST, MANIFEST_DIGEST, GOLDEN, SCHEMA, REFERENCE)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
     small: Project, cleaned: pl.DataFrame, target: LocalTarget
 ) -> None:
     release, pipeline = released(small, cleaned, DecisionTreeClassifier(max_depth=3), target.releases)
-    assert {each.name for each in release.iterdir()} == {MANIFEST, GOLDEN, SCHEMA, REFERENCE, PIPELINE}
+    assert {each.name for each in release.iterdir()} == {*ALWAYS, PIPELINE}
     address, answers = target.bring(NAME, release)
     wanted = pipeline.predict_proba(model_inputs(small.model().features.compute(cleaned.head(20))))
     assert [each["score"] for each in answers] == wanted[:, 1].tolist()
@@ -76,7 +79,7 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
 
 def test_a_release_holds_the_graph_and_no_second_scorer(small: Project, cleaned: pl.DataFrame, tmp_path: Path) -> None:
     release, pipeline = released(small, cleaned, HistGradientBoostingClassifier(max_iter=5), tmp_path)
-    assert {each.name for each in release.iterdir()} == {MANIFEST, GOLDEN, SCHEMA, REFERENCE, GRAPH}
+    assert {each.name for each in release.iterdir()} == {*ALWAYS, GRAPH}
     scorer = Scorer.load(release)
     assert scorer.manifest.scorer == "onnx"
     assert set(scorer.manifest.built_with) == {"onnx", "onnxruntime", "polars", "scikit-learn"}
@@ -91,6 +94,6 @@ def test_a_release_without_the_file_of_its_scorer_is_refused(
     (release / GRAPH).unlink()
     manifest = msgspec.json.decode((release / MANIFEST).read_bytes())
     del manifest["files"][GRAPH]
-    (release / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    sealed(release, manifest)
     with pytest.raises(ReleaseError, match=r"the scorer is onnx, and there is no model\.onnx; build the release again"):
         Scorer.load(release)

@@ -25,13 +25,14 @@ from ml_assets.ml.features import Features
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.model import Model
 from ml_assets.registry import Registry
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, sha256
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest
 from ml_assets.serving.graph import Graph
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import status_of, tell_status
 from ml_assets_tests.end_to_end.test_lookups import CONTRACT, FEATURES, wind, zones
 from ml_assets_tests.project import SMALL_MODEL, Project, free_port
+from ml_assets_tests.releases import sealed
 
 NAME = "late_deliveries"
 GROUPS = [
@@ -192,17 +193,13 @@ def tampered(project: Project, folder: Path, change: Callable[[dict[str, Any], A
     pipeline = change(manifest, pipeline_of(project)) or pipeline_of(project)
     (folder / GRAPH).write_bytes(graph_of(parts_of(pipeline)))
 
-    def write() -> None:
-        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in manifest["files"]}
-        (folder / MANIFEST).write_text(json.dumps(manifest))
-
     golden = json.loads((folder / GOLDEN).read_bytes())
-    write()
+    sealed(folder, manifest)
     read = read_manifest(folder)
     scorer = Scorer(read, Features.from_json(read.features), Graph.load((folder / GRAPH).read_bytes()), None)
     golden["answers"] = scorer.predict(golden["rows"], golden["looked_up"])
     (folder / GOLDEN).write_bytes(msgspec.json.encode(golden))
-    write()
+    sealed(folder, manifest)
     return folder
 
 
