@@ -6,6 +6,7 @@ Everything has a default that is right on a laptop; all local state lies below o
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,10 @@ class Settings(BaseModel):
     )
     online_store: SecretStr = Field(SecretStr(""), description="redis://host:port/db; default: SQLite in home/feast.")
     ray_address: str = Field("", description="Ray cluster, host:port; default: one is started per training.")
+    endpoint_keys: SecretStr = Field(SecretStr(""), description="Keys, with commas between them, that callers send.")
+    endpoint_keys_file: Path | None = Field(None, description="File of more keys, one a line; read again when changed.")
+    endpoint_max_bytes: int = Field(10 * 2**20, ge=1, description="Largest body of a request.")
+    endpoint_max_rows: int = Field(10_000, ge=1, description="Most rows of a request.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -186,9 +191,31 @@ class Settings(BaseModel):
         return self.mlflow_server or f"http://127.0.0.1:{self.mlflow_port}"
 
 
+@dataclass(frozen=True)
+class SageMakerPlace:
+    """What SageMaker says to a container that it starts with `serve`: where the model lies, and where to listen."""
+
+    model: Path
+    port: int
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """The place of this process.
+
+        Raises:
+            SettingsError: if the port is none.
+        """
+        given = os.environ if environ is None else environ
+        port = given.get("SAGEMAKER_BIND_TO_PORT", "8080")
+        if not port.isdigit() or not 0 < int(port) < 65536:
+            raise SettingsError(f"SAGEMAKER_BIND_TO_PORT={port!r} is no port")
+        return cls(Path(given.get("SM_MODEL_DIR", "/opt/ml/model")), int(port))
+
+
 def _shown(error: Any) -> str:
     """The value that is wrong, unless it may hold a password: that of a secret, or of a variable that is misspelt."""
     secret = (
-        error["loc"][0] in ("online_store", "mlflow_uri", "databases", "tokens") or error["type"] == "extra_forbidden"
+        error["loc"][0] in ("online_store", "mlflow_uri", "endpoint_keys", "databases", "tokens")
+        or error["type"] == "extra_forbidden"
     )
     return "(not shown)" if secret else repr(error["input"])

@@ -78,7 +78,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             threshold,
             sample.sort(model.contract.key),
             target.releases,
-            _held_out(model, tables, trained),
+            *_sides(model, tables, trained),
         )
         parity = replay(model, tables, latest, release, pipeline)
         if parity.found:
@@ -114,11 +114,12 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
     return step
 
 
-def _held_out(model: Model, lake: Lake, trained: Record) -> pl.DataFrame:
-    """Features of the rows that `metrics` judged the model on."""
+def _sides(model: Model, lake: Lake, trained: Record) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Features of the rows that the model was trained on, and of those that `metrics` judged it on."""
     at = trained.details["cut_off"]
     rows = training_rows(model, lake, trained.details["table_versions"], datetime.fromisoformat(at) if at else None)
-    return rows.frame[rows.sides.test].select(model.features.names)
+    features = rows.frame.select(model.features.names)
+    return features[rows.sides.train], features[rows.sides.test]
 
 
 def _table(answers: list[dict[str, object]]) -> pl.DataFrame:

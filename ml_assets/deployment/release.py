@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from dataclasses import asdict
 from datetime import date, datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from ml_assets.deployment.archive import pack
 from ml_assets.deployment.choose import Choice, choose_scorer
+from ml_assets.deployment.reference import reference_of
 from ml_assets.errors import ReleaseError
 from ml_assets.ml.joins import Join
+from ml_assets.ml.purity import Possible
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model
-from ml_assets.serving.bundle import FORMAT, GOLDEN, MANIFEST, Manifest, View, sha256
+from ml_assets.serving.bundle import FORMAT, GOLDEN, REFERENCE, SCHEMA, Bounds, Manifest, View, write_manifest
 from ml_assets.serving.frames import describe
+from ml_assets.serving.schema import SCHEMA_DIALECT, row_schema
 from ml_assets.serving.scorer import Scorer
 
 GOLDEN_ROWS = 20
@@ -31,6 +36,7 @@ def build_release(
     threshold: float | None,
     rows: pl.DataFrame,
     releases: Path,
+    learnt_from: pl.DataFrame,
     held_out: pl.DataFrame,
 ) -> Path:
     """Write the release of a model version, or find it already written.
@@ -38,6 +44,7 @@ def build_release(
     Args:
         rows: cleaned rows with all columns that features read, which become golden rows: their answers are recorded
             and asked for ever after, with what was looked up for them.
+        learnt_from: features of the rows that the model was trained on, whose distributions go with the release.
         held_out: features of rows that the model was not trained on, on which its graph has to answer like it too.
 
     Returns:
@@ -51,6 +58,7 @@ def build_release(
     if folder.exists():
         try:
             Scorer.load(folder)
+            pack(folder)
             return folder
         except ReleaseError:
             shutil.rmtree(folder)  # damaged, or built for another version of a library
@@ -61,7 +69,7 @@ def build_release(
     draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".draft-"))
     try:
         (draft / choice.file).write_bytes(choice.content)
-        manifest = _manifest(model, verdict, classes, threshold, choice, {})
+        manifest = _manifest(model, verdict, classes, threshold, choice)
         golden: dict[str, Any] = {"rows": as_request(some, manifest), "looked_up": None}
         if manifest.views:
             looked_up = [column.name for view in manifest.views for column in view.columns.values()]
@@ -70,11 +78,15 @@ def build_release(
             golden["rows"], golden["looked_up"]
         )
         (draft / GOLDEN).write_bytes(msgspec.json.encode(golden))
-        files = {name: sha256((draft / name).read_bytes()) for name in (choice.file, GOLDEN)}
-        manifest = _manifest(model, verdict, classes, threshold, choice, files)
-        (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+        schema = {"$schema": SCHEMA_DIALECT, **row_schema(manifest.inputs, manifest.null_values)}
+        (draft / SCHEMA).write_bytes(msgspec.json.format(msgspec.json.encode(schema)))
+        scores = choice.estimator.scores(held_out)
+        reference = reference_of(learnt_from, scores[:, 1] if manifest.task == "binary" else scores)
+        (draft / REFERENCE).write_bytes(msgspec.json.encode(reference))
+        write_manifest(draft, manifest)
         Scorer.load(draft)
         draft.rename(folder)
+        pack(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
@@ -86,7 +98,6 @@ def _manifest(
     classes: list[Any],
     threshold: float | None,
     choice: Choice,
-    files: dict[str, str],
 ) -> Manifest:
     contract = model.contract
     timed = any(each.freshness is not None for each in model.views.values())
@@ -98,6 +109,7 @@ def _manifest(
             contract.types[name],
             nullable=bool(contract.schema.columns[name].nullable),
             needed=name in needed,
+            bounds=bounds_of(contract.possible[name]),
         )
         for name in contract.beforehand
     ]
@@ -118,8 +130,22 @@ def _manifest(
         scorer_reason=choice.reason,
         verdict=verdict.to_json(),
         built_with={name: installed_version(name) for name in ("polars", *choice.built_with)},
-        files=files,
+        files=dict.fromkeys((choice.file, GOLDEN, SCHEMA, REFERENCE), ""),
     )
+
+
+def bounds_of(possible: Possible) -> Bounds | None:
+    """How a release says what the contract's checks say of a column."""
+    said: dict[str, Any] = {
+        name: tuple(map(_plain, value)) if name == "allowed" else _plain(value)
+        for name, value in asdict(possible).items()
+        if value is not None
+    }
+    return Bounds(**said) if said else None
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def view_of(name: str, join: Join) -> View:

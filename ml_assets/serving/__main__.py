@@ -1,19 +1,57 @@
-"""`python -m ml_assets.serving RELEASES PORT`: the endpoint server as a process."""
+"""`python -m ml_assets.serving RELEASES PORT`, or `... serve` as SageMaker starts its containers."""
 
 import sys
 from pathlib import Path
 
 import uvicorn
 
+from ml_assets.errors import SettingsError
 from ml_assets.serving.app import create_app
-from ml_assets.settings import Settings
+from ml_assets.serving.logs import CONFIG
+from ml_assets.serving.options import LOOPBACK, Options
+from ml_assets.settings import SageMakerPlace, Settings
+
+GRACE = 30  # seconds in which requests are finished after SIGTERM
 
 
 def serve(releases: Path, port: int, host: str = "127.0.0.1") -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are answered first."""
-    app = create_app(releases, Settings.from_environment().online_place)
-    uvicorn.run(app, host=host, port=port, log_level="info", access_log=False)
+    """Serve until SIGINT or SIGTERM; requests in flight are answered first.
+
+    Raises:
+        SettingsError: if others than this machine could ask, and nobody is asked for a key.
+    """
+    settings = Settings.from_environment()
+    options = Options.of(settings)
+    if host not in LOOPBACK and not options.guarded:
+        raise SettingsError(
+            f"the endpoint server is to listen on {host}, and everybody there could ask it; set "
+            "ML_ASSETS_ENDPOINT_KEYS or ML_ASSETS_ENDPOINT_KEYS_FILE, or listen on 127.0.0.1"
+        )
+    _run(releases, port, host, settings.online_place, options)
+
+
+def serve_for_sagemaker() -> None:
+    """Serve the release in SageMaker's model folder. Who may ask is decided by IAM before a request gets here."""
+    settings = Settings.from_environment()
+    place = SageMakerPlace.from_environment()
+    _run(place.model, place.port, "0.0.0.0", settings.online_store.get_secret_value() or None, Options.of(settings))
+
+
+def _run(releases: Path, port: int, host: str, online: str | None, options: Options) -> None:
+    uvicorn.run(
+        create_app(releases, online, options),
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=CONFIG,
+        timeout_graceful_shutdown=GRACE,
+        server_header=False,
+        date_header=False,
+    )
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[1:] == ["serve"]:
+        serve_for_sagemaker()
+    else:
+        serve(Path(sys.argv[1]), int(sys.argv[2]))

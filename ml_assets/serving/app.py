@@ -1,15 +1,15 @@
-"""The HTTP face of the endpoint: `GET /health`, `POST /predict` and `POST /models/<model>/predict`.
+"""The HTTP face of the endpoint: one ASGI app for the local process, the container and SageMaker.
 
-Which release of which model serves is said by the pointer files below `releases`. The server watches them: a new
-release is loaded and verified beside the old one, then takes its place between two requests; one that cannot be loaded
-never serves, and the old one goes on.
+`POST /predict` and `/models/<model>/predict`, SageMaker's `/ping` and `/invocations`, `/health`, `/ready`, `/metrics`,
+and `/docs` with `/openapi.json`. What serves is said by the pointer files below `releases`, which the server watches.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,97 +17,133 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from ml_assets.errors import InvalidRequestError, MlAssetsError
-from ml_assets.serving.bundle import POINTER, read_pointer
-from ml_assets.serving.online import OnlineStore, open_online
-from ml_assets.serving.scorer import Scorer
+from ml_assets.errors import MlAssetsError
+from ml_assets.serving.bodies import CSV, JSON, UnsupportedError, csv_of, read_body, rows_of_csv, rows_of_json
+from ml_assets.serving.keys import Keys
+from ml_assets.serving.measured import NO_MODEL, Measured
+from ml_assets.serving.openapi import document, page
+from ml_assets.serving.options import Options
+from ml_assets.serving.room import Room
+from ml_assets.serving.served import Served
 
-WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files
+WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files and the keys
+SAID_WITH = {503: ((b"retry-after", b"1"),), 401: ((b"www-authenticate", b"Bearer"),)}
 
-
-class Served:
-    """What serves now: for each model its scorer, the release's name and since when."""
-
-    def __init__(self, releases: Path, online: str | None) -> None:
-        self.releases = releases
-        self.online = online
-        self.scorers: dict[str, tuple[str, Scorer, str]] = {}
-        self.refused: dict[str, dict[str, str]] = {}
-
-    def refresh(self) -> None:
-        """Follow the pointer files. A release that cannot be loaded is refused, once, with the reason."""
-        pointers = {path.parent.name: path for path in self.releases.glob(f"*/{POINTER}")}
-        for model in self.scorers.keys() - pointers.keys():
-            del self.scorers[model]
-        for model in pointers:
-            try:
-                name = read_pointer(self.releases, model)
-            except (OSError, ValueError, KeyError) as error:
-                self.refused[model] = {"release": "?", "reason": f"{POINTER} cannot be read: {error}"}
-                continue
-            if name is None or self.release_of(model) == name:
-                self.refused.pop(model, None)
-                continue
-            if self.refused.get(model, {}).get("release") == name:
-                continue
-            try:
-                scorer = Scorer.load(self.releases / model / name, self._online_of(model))
-            except Exception as error:
-                # Whatever is wrong with a release must not take down the models that serve.
-                self.refused[model] = {"release": name, "reason": f"{type(error).__name__}: {error}"}
-                continue
-            self.scorers[model] = (name, scorer, datetime.now(UTC).isoformat())
-            self.refused.pop(model, None)
-
-    def _online_of(self, model: str) -> OnlineStore | None:
-        return open_online(self.online, model) if self.online else None
-
-    def release_of(self, model: str) -> str | None:
-        return self.scorers[model][0] if model in self.scorers else None
+_log = logging.getLogger("ml_assets.serving")
 
 
-def create_app(releases: Path, online: str | None = None) -> Starlette:
-    """The ASGI app over the releases below a folder.
+class NotAcceptableError(MlAssetsError):
+    """An answer of a kind that is not written here."""
+
+    status = 406
+
+
+class Predict:
+    """The routes that predict, as an ASGI app: they are asked a thousand times for each time of any other.
+
+    Attributes:
+        other_kinds: whether CSV is read and written too, as SageMaker's contract says.
+    """
+
+    def __init__(
+        self, served: Served, options: Options, keys: Keys, measured: Measured, room: Room, *, other_kinds: bool
+    ) -> None:
+        self.served = served
+        self.options = options
+        self.keys = keys
+        self.measured = measured
+        self.room = room
+        self.other_kinds = other_kinds
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        started = time.perf_counter()
+        model, status, stage = NO_MODEL, 200, "arrive"
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        try:
+            async with asyncio.timeout(self.options.seconds):
+                self.keys.require(scope["headers"])
+                serving = self.served.get(scope["path_params"].get("model"))
+                manifest = serving.scorer.manifest
+                model = manifest.model
+                headers = dict(scope["headers"])
+                body = await read_body(receive, headers, self.options.max_bytes)
+                stage = "be answered"
+                if self._kind(headers, b"content-type", UnsupportedError) == CSV:
+                    rows, looked_up = rows_of_csv(body, manifest.inputs, self.options), None
+                else:
+                    rows, looked_up = rows_of_json(body, self.options)
+                kind = self._kind(headers, b"accept", NotAcceptableError)
+                with self.room.taken(len(rows)):
+                    answers = await serving.batcher.predict(rows, looked_up)
+                if kind == CSV:
+                    content = csv_of(answers)
+                else:
+                    content = msgspec.json.encode({"model": model, "version": manifest.version, "predictions": answers})
+        except MlAssetsError as error:
+            status, kind, content = getattr(error, "status", 500), JSON, msgspec.json.encode({"error": str(error)})
+            extra = SAID_WITH.get(status, ())
+        except TimeoutError:
+            status, kind = (408 if stage == "arrive" else 504), JSON
+            content = msgspec.json.encode({"error": f"it took more than {self.options.seconds:g} s to {stage}"})
+        except Exception:
+            _log.exception("a request to %s failed", model or "no model")
+            status, kind, content = 500, JSON, b'{"error":"the server failed; see its log"}'
+        if status == 200:
+            self.measured.answered(model, manifest.version, len(rows), time.perf_counter() - started)
+        else:
+            self.measured.count(model, status)
+        await _send(send, status, kind, content, extra)
+
+    def _kind(self, headers: dict[bytes, bytes], name: bytes, refused: type[MlAssetsError]) -> str:
+        """JSON or CSV: what the body is, or what the answer is to be."""
+        given = headers.get(name)
+        if given is None or not self.other_kinds:
+            return JSON
+        kinds = [each.split(";")[0].strip().lower() for each in given.decode("latin-1").split(",")]
+        for each in kinds:
+            if each in ("", "*/*", "application/*", JSON):
+                return JSON
+            if each in (CSV, "text/*"):
+                return CSV
+        raise refused(f"{name.decode()} {given.decode('latin-1')!r:.80}: here are {JSON} and {CSV}")
+
+
+async def _send(send: Any, status: int, kind: str, content: bytes, extra: Any = ()) -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(content)), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def create_app(releases: Path, online: str | None = None, options: Options | None = None) -> Starlette:
+    """The ASGI app over the releases below a folder, or over the one that the folder is.
 
     Args:
         online: where the online stores of the models are, as `open_online` takes it.
     """
+    options = options or Options()
     served = Served(releases, online)
+    keys, measured = Keys(options), Measured(served)
+    room = Room(options.max_waiting, measured.waiting.set)
 
     async def health(request: Request) -> Response:
-        models = {
-            model: {
-                "version": scorer.manifest.version,
-                "release": name,
-                "since": since,
-                "scorer": scorer.manifest.scorer,
-                "scorer_reason": scorer.manifest.scorer_reason,
-                "looked_up": scorer.counts,
-            }
-            for model, (name, scorer, since) in sorted(served.scorers.items())
-        }
-        return _json({"status": "ok", "pid": os.getpid(), "models": models, "refused": served.refused})
+        return _json({"status": "ok", "pid": os.getpid(), **served.health()})
 
-    async def predict(request: Request) -> Response:
-        try:
-            model = request.path_params.get("model") or _only(list(served.scorers))
-            if model not in served.scorers:
-                known = ", ".join(sorted(served.scorers)) or "none yet"
-                return _json({"error": f"no model {model!r} serves here; there is {known}"}, 404)
+    async def ready(request: Request) -> Response:
+        state = {"ready": served.ready, "models": sorted(served.models), "refused": served.refused}
+        return _json(state, 200 if served.ready else 503)
+
+    def guarded(answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
             try:
-                body = msgspec.json.decode(await request.body())
-            except msgspec.DecodeError as error:
-                raise InvalidRequestError(f"the body is no JSON: {error}") from None
-            if not isinstance(body, dict) or not {"rows"} <= set(body) <= {"rows", "looked_up"}:
-                raise InvalidRequestError('send {"rows": [{column: value, ...}, ...]}')
-            _, scorer, _ = served.scorers[model]
-            answers = await run_in_threadpool(scorer.predict, body["rows"], body.get("looked_up"))
-        except MlAssetsError as error:
-            return _json({"error": str(error)}, getattr(error, "status", 500))
-        return _json({"model": model, "version": scorer.manifest.version, "predictions": answers})
+                keys.require(request.scope["headers"])
+            except MlAssetsError as error:
+                return _json({"error": str(error)}, 401)
+            return answer()
+
+        return endpoint
 
     @contextlib.asynccontextmanager
     async def watch(app: Starlette) -> AsyncIterator[None]:
@@ -117,6 +153,7 @@ def create_app(releases: Path, online: str | None = None) -> Starlette:
             while True:
                 await asyncio.sleep(WATCH_INTERVAL)
                 await run_in_threadpool(served.refresh)
+                await run_in_threadpool(keys.refresh)
 
         task = asyncio.create_task(follow())
         yield
@@ -124,22 +161,23 @@ def create_app(releases: Path, online: str | None = None) -> Starlette:
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
+    predict = Predict(served, options, keys, measured, room, other_kinds=False)
+    invoke = Predict(served, options, keys, measured, room, other_kinds=True)
     return Starlette(
         routes=[
-            Route("/health", health),
             Route("/predict", predict, methods=["POST"]),
             Route("/models/{model}/predict", predict, methods=["POST"]),
+            Route("/invocations", invoke, methods=["POST"]),
+            Route("/health", health),
+            Route("/ready", ready),
+            Route("/ping", ready),
+            Route("/metrics", guarded(lambda: Response(measured.text(), media_type="text/plain; version=0.0.4"))),
+            Route("/openapi.json", guarded(lambda: _json(document(served)))),
+            Route("/docs", guarded(lambda: HTMLResponse(page(served)))),
         ],
         lifespan=watch,
     )
 
 
-def _only(models: list[str]) -> str:
-    if len(models) != 1:
-        known = ", ".join(sorted(models)) or "none yet"
-        raise InvalidRequestError(f"say which model: POST /models/<model>/predict; there is {known}")
-    return models[0]
-
-
 def _json(value: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
+    return Response(msgspec.json.encode(value), status, media_type=JSON)

@@ -3,9 +3,13 @@
 releases/<model>/serving.json                   which release serves
 releases/<model>/<version>-<digest>/            one immutable release
     manifest.json                               what it is, with the SHA-256 of every other file
+    manifest.sha256                             and that of the manifest
     model.onnx                                  the fitted Pipeline as a graph
     model.skops                                 instead of it: the fitted Pipeline itself, where no graph is made of it
     golden.json                                 requests with the answers that they must get
+    input.schema.json                           what a row of a request may be, as JSON Schema
+    reference.json                              distributions of the features and scores that it was approved with
+releases/<model>/<version>-<digest>.tar.gz      the same files, as SageMaker takes them
 """
 
 import hashlib
@@ -20,9 +24,21 @@ import msgspec
 from ml_assets.errors import ReleaseError
 
 MANIFEST, GOLDEN, POINTER = "manifest.json", "golden.json", "serving.json"
+MANIFEST_DIGEST = "manifest.sha256"
 GRAPH, PIPELINE = "model.onnx", "model.skops"
+SCHEMA, REFERENCE = "input.schema.json", "reference.json"
 ONNX, SCIKIT_LEARN = "onnx", "scikit-learn"  # what scores
-FORMAT = 4
+FORMAT = 5
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the contract's checks say plainly about a column's values; times as ISO 8601 texts. None: nothing."""
+
+    allowed: tuple[bool | int | float | str, ...] | None = None
+    above: int | float | str | None = None
+    least: int | float | str | None = None
+    below: int | float | str | None = None
+    most: int | float | str | None = None
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +50,7 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     needed: bool
     time_unit: str | None = None
     time_zone: str | None = None
+    bounds: Bounds | None = None
 
 
 class View(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,12 +119,15 @@ def read_manifest(folder: Path) -> Manifest:
         written = msgspec.json.decode(content, type=_Format).format
         if written != FORMAT:
             raise ReleaseError(f"{path} has the format {written}; this server reads {FORMAT}: build the release again")
+        if (folder / MANIFEST_DIGEST).read_bytes() != _digest_line(content):
+            raise ReleaseError(f"{path} was changed after the release was built; build the release again")
         manifest = msgspec.json.decode(content, type=Manifest)
-    except FileNotFoundError:
-        raise ReleaseError(f"{folder} is no release: it has no {MANIFEST}") from None
+    except FileNotFoundError as error:
+        raise ReleaseError(f"{folder} is no release: it has no {Path(error.filename).name}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ReleaseError(f"{path} cannot be read: {error}") from None
-    there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()} - {MANIFEST}
+    there = {str(each.relative_to(folder)) for each in folder.rglob("*") if not each.is_dir()}
+    there -= {MANIFEST, MANIFEST_DIGEST}
     if there != set(manifest.files):
         odd = ", ".join(sorted(there ^ set(manifest.files)))
         raise ReleaseError(f"{folder}: {odd}: not in the folder and the manifest alike; build the release again")
@@ -115,6 +135,23 @@ def read_manifest(folder: Path) -> Manifest:
         if sha256((folder / name).read_bytes()) != expected:
             raise ReleaseError(f"{folder / name} was changed after the release was built; build the release again")
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest of a release over the files that it names, as they are."""
+    files = {name: sha256((folder / name).read_bytes()) for name in manifest.files}
+    written = msgspec.structs.replace(manifest, files=files)
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(written)))
+    seal(folder)
+
+
+def seal(folder: Path) -> None:
+    """Write the SHA-256 of a release's manifest beside it."""
+    (folder / MANIFEST_DIGEST).write_bytes(_digest_line((folder / MANIFEST).read_bytes()))
+
+
+def _digest_line(content: bytes) -> bytes:
+    return f"{sha256(content)}  {MANIFEST}\n".encode()  # as sha256sum checks it
 
 
 def read_pointer(releases: Path, model: str) -> str | None:

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from ml_assets.errors import InvalidRequestError
-from ml_assets.serving.bundle import Input
+from ml_assets.serving.bounds import require_within
+from ml_assets.serving.bundle import Bounds, Input
 
 SERVED_TYPES: tuple[type[pl.DataType], ...] = (  # of columns that a request can carry
     *(pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64),
@@ -19,11 +20,11 @@ _TYPES = {kind.__name__: kind for kind in SERVED_TYPES}
 _AWARE = re.compile(r"(?:Z|[+-]\d{2}:?\d{2})$")  # a time that says its zone
 
 
-def describe(name: str, kind: pl.DataType, *, nullable: bool, needed: bool) -> Input:
+def describe(name: str, kind: pl.DataType, *, nullable: bool, needed: bool, bounds: Bounds | None = None) -> Input:
     """How a manifest says what a column of the contract is."""
     if isinstance(kind, pl.Datetime):
-        return Input(name, "Datetime", nullable, needed, kind.time_unit, kind.time_zone)
-    return Input(name, type(kind).__name__, nullable, needed)
+        return Input(name, "Datetime", nullable, needed, kind.time_unit, kind.time_zone, bounds)
+    return Input(name, type(kind).__name__, nullable, needed, bounds=bounds)
 
 
 @functools.cache
@@ -38,7 +39,8 @@ def frame_of(rows: Any, inputs: Sequence[Input], null_values: Sequence[str] = ("
     """Rows as JSON gave them, as a table of the columns that the features read.
 
     Columns of the contract that no feature reads may be there and are ignored; a nullable one may be left out. Texts
-    lose the blanks at their ends, and are null where they are in `null_values`, as in cleaning.
+    lose the blanks at their ends, and are null where they are in `null_values`, as in cleaning. Values have to keep the
+    contract's limits and lists, as in cleaning too.
 
     Raises:
         InvalidRequestError: naming row, column and value, at the first thing that is wrong.
@@ -60,12 +62,17 @@ def _series(rows: list[dict[str, Any]], column: Input, null_values: Sequence[str
     kind = polars_type(column)
     values = [_value(row, number, column, kind, null_values) for number, row in enumerate(rows)]
     if isinstance(kind, pl.Datetime) or kind == pl.Date:
-        return _times(values, column, kind)
+        times = _times(values, column, kind)
+        if column.bounds is not None:
+            require_within(times.to_list(), column)
+        return times
     try:
-        return pl.Series(column.name, values, dtype=kind, strict=True)
+        series = pl.Series(column.name, values, dtype=kind, strict=True)
     except (TypeError, OverflowError, pl.exceptions.PolarsError):
         number, value = next(each for each in enumerate(values) if not _fits(each[1], kind))
         raise InvalidRequestError(f"row {number}: column {column.name!r} is {value!r:.80}, not a {kind}") from None
+    require_within(values, column)
+    return series
 
 
 def _value(row: dict[str, Any], number: int, column: Input, kind: pl.DataType, null_values: Sequence[str]) -> Any:

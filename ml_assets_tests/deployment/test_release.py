@@ -17,13 +17,16 @@ from ml_assets.deployment.release import build_release
 from ml_assets.errors import ReleaseError
 from ml_assets.ml.training import model_inputs
 from ml_assets.ml.verdict import Verdict
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE, sha256
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, PIPELINE, REFERENCE, SCHEMA
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import tell_status
 from ml_assets_tests.pipelines import fitted_on
 from ml_assets_tests.project import Project, free_port
+from ml_assets_tests.releases import sealed
 
 NAME = "late_deliveries"
+
+ALWAYS = (MANIFEST, MANIFEST_DIGEST, GOLDEN, SCHEMA, REFERENCE)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def released(small: Project, cleaned: pl.DataFrame, estimator: Any, releases: Pa
     answer = (cleaned["promised_minutes"] - cleaned["preparation_minutes"] < 2 * cleaned["items"]).to_numpy()
     pipeline = fitted_on(features, answer.astype(int), estimator)
     verdict = Verdict(NAME, "7", True, [], "m", "d", "c", "g")
-    return build_release(model, verdict, pipeline, [False, True], None, cleaned, releases, features.tail(100)), pipeline
+    return build_release(
+        model, verdict, pipeline, [False, True], None, cleaned, releases, features.head(200), features.tail(100)
+    ), pipeline
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
     small: Project, cleaned: pl.DataFrame, target: LocalTarget
 ) -> None:
     release, pipeline = released(small, cleaned, DecisionTreeClassifier(max_depth=3), target.releases)
-    assert {each.name for each in release.iterdir()} == {MANIFEST, GOLDEN, PIPELINE}
+    assert {each.name for each in release.iterdir()} == {*ALWAYS, PIPELINE}
     address, answers = target.bring(NAME, release)
     wanted = pipeline.predict_proba(model_inputs(small.model().features.compute(cleaned.head(20))))
     assert [each["score"] for each in answers] == wanted[:, 1].tolist()
@@ -67,14 +72,14 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
     tell_status({"endpoint": address, "models": {NAME: about}}, told.append)
     assert f"  scorer  scikit-learn: {serves['scorer_reason']}" in told
     rows = msgspec.json.decode((release / GOLDEN).read_bytes())["rows"][:1]
-    refused = requests.post(address, json={"rows": [rows[0] | {"distance_km": 1e300}]}, timeout=10)
+    refused = requests.post(address, json={"rows": [rows[0] | {"order_value": 1e300}]}, timeout=10)
     assert refused.status_code == 422
     assert "cannot be scored" in refused.json()["error"]
 
 
 def test_a_release_holds_the_graph_and_no_second_scorer(small: Project, cleaned: pl.DataFrame, tmp_path: Path) -> None:
     release, pipeline = released(small, cleaned, HistGradientBoostingClassifier(max_iter=5), tmp_path)
-    assert {each.name for each in release.iterdir()} == {MANIFEST, GOLDEN, GRAPH}
+    assert {each.name for each in release.iterdir()} == {*ALWAYS, GRAPH}
     scorer = Scorer.load(release)
     assert scorer.manifest.scorer == "onnx"
     assert set(scorer.manifest.built_with) == {"onnx", "onnxruntime", "polars", "scikit-learn"}
@@ -88,7 +93,7 @@ def test_a_release_without_the_file_of_its_scorer_is_refused(
     release, _ = released(small, cleaned, HistGradientBoostingClassifier(max_iter=5), tmp_path)
     (release / GRAPH).unlink()
     manifest = msgspec.json.decode((release / MANIFEST).read_bytes())
-    manifest["files"] = {GOLDEN: sha256((release / GOLDEN).read_bytes())}
-    (release / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    del manifest["files"][GRAPH]
+    sealed(release, manifest)
     with pytest.raises(ReleaseError, match=r"the scorer is onnx, and there is no model\.onnx; build the release again"):
         Scorer.load(release)

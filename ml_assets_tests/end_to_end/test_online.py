@@ -25,13 +25,14 @@ from ml_assets.ml.features import Features
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.model import Model
 from ml_assets.registry import Registry
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, sha256
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest
 from ml_assets.serving.graph import Graph
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import status_of, tell_status
 from ml_assets_tests.end_to_end.test_lookups import CONTRACT, FEATURES, wind, zones
 from ml_assets_tests.project import SMALL_MODEL, Project, free_port
+from ml_assets_tests.releases import sealed
 
 NAME = "late_deliveries"
 GROUPS = [
@@ -109,6 +110,9 @@ def test_the_server_looks_up_what_training_joined(made: Project) -> None:
     grown = {name: {how: n - before[name].get(how, 0) for how, n in each.items()} for name, each in counts.items()}
     assert grown["restaurant_history"] == {"found": 1, "unknown": 1, "stale": 1}
     assert grown["zones"]["found"] == 3
+    metrics = requests.get(f"{made.target.url()}/metrics", timeout=5).text
+    outcome = f'{{model="{NAME}",outcome="stale",view="restaurant_history"}}'
+    assert f"ml_assets_looked_up_total{outcome} {float(counts['restaurant_history']['stale'])}" in metrics
     told: list[str] = []
     tell_status(status_of(made.settings), told.append)
     assert any("looks up restaurant_history: " in line and "1 stale, 1 unknown" in line for line in told), told
@@ -189,17 +193,13 @@ def tampered(project: Project, folder: Path, change: Callable[[dict[str, Any], A
     pipeline = change(manifest, pipeline_of(project)) or pipeline_of(project)
     (folder / GRAPH).write_bytes(graph_of(parts_of(pipeline)))
 
-    def write() -> None:
-        manifest["files"] = {name: sha256((folder / name).read_bytes()) for name in (GRAPH, GOLDEN)}
-        (folder / MANIFEST).write_text(json.dumps(manifest))
-
     golden = json.loads((folder / GOLDEN).read_bytes())
-    write()
+    sealed(folder, manifest)
     read = read_manifest(folder)
     scorer = Scorer(read, Features.from_json(read.features), Graph.load((folder / GRAPH).read_bytes()), None)
     golden["answers"] = scorer.predict(golden["rows"], golden["looked_up"])
     (folder / GOLDEN).write_bytes(msgspec.json.encode(golden))
-    write()
+    sealed(folder, manifest)
     return folder
 
 

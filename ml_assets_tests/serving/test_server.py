@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,22 @@ import requests
 
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError, ReleaseError
-from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, read_manifest, read_pointer, write_pointer
+from ml_assets.serving.bundle import (
+    GOLDEN,
+    GRAPH,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    REFERENCE,
+    SCHEMA,
+    read_manifest,
+    read_pointer,
+    write_pointer,
+)
 from ml_assets.serving.scorer import Scorer
 from ml_assets_tests.project import Project, free_port, wait_until
+from ml_assets_tests.releases import sealed
 
 MODEL = "late_deliveries"
-
-
-@pytest.fixture(scope="module")
-def release(small: Project) -> Path:
-    record = small.latest().get("endpoint", WHOLE)
-    assert record is not None
-    return small.settings.releases / MODEL / str(record.details["release"])
 
 
 @pytest.fixture
@@ -77,10 +80,10 @@ def test_a_wrong_request_is_answered_with_what_is_wrong(
 
 def test_a_number_that_is_too_large_is_refused_by_row_and_feature(small: Project, release: Path) -> None:
     rows = golden(release)["rows"][:3]
-    rows[2]["distance_km"] = 1e300
+    rows[2]["order_value"] = 1e300
     answer = requests.post(f"{small.target.url()}/predict", json={"rows": rows}, timeout=10)
     assert answer.status_code == 422
-    assert answer.json()["error"] == "row 2: feature 'distance_km' is 1e+300, which is too large for the model"
+    assert answer.json()["error"] == "row 2: feature 'order_value' is 1e+300, which is too large for the model"
 
 
 def test_a_server_of_graphs_loads_and_predicts_without_scikit_learn_and_pandas(release: Path) -> None:
@@ -96,26 +99,31 @@ def test_a_server_of_graphs_loads_and_predicts_without_scikit_learn_and_pandas(r
     assert done.stdout.strip() == "True []"
 
 
-def tampered(folder: Path, what: str) -> None:
-    if what == "byte":
-        content = bytearray((folder / GRAPH).read_bytes())
-        content[len(content) // 2] ^= 1
-        (folder / GRAPH).write_bytes(content)
-    elif what == "added":
-        (folder / "more.txt").write_text("x")
-    elif what == "removed":
-        (folder / GOLDEN).unlink()
-    elif what == "manifest":
-        (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b'"format"', b'"fromat"'))
+FILES = (MANIFEST, MANIFEST_DIGEST, GRAPH, GOLDEN, SCHEMA, REFERENCE)
 
 
-@pytest.mark.parametrize("what", ["byte", "added", "removed", "manifest"])
-def test_a_release_that_was_changed_is_refused(release: Path, tmp_path: Path, what: str) -> None:
+def with_a_changed_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    **{f"a byte of {name}": lambda folder, name=name: with_a_changed_byte(folder / name) for name in FILES},
+    **{f"without {name}": lambda folder, name=name: (folder / name).unlink() for name in FILES},
+    "with another file": lambda folder: (folder / "more.txt").write_text("x"),
+    "with a pickle beside it": lambda folder: (folder / "model.pkl").write_bytes(b"x"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_release_that_was_changed_is_refused(release: Path, tmp_path: Path, change: Callable[[Path], Any]) -> None:
     folder = tmp_path / "release"
     shutil.copytree(release, folder)
+    assert {path.name for path in folder.iterdir()} == set(FILES)
     read_manifest(folder)
-    tampered(folder, what)
-    with pytest.raises(ReleaseError):
+    change(folder)
+    with pytest.raises(ReleaseError, match=r"build the release again|is no release|cannot be read"):
         Scorer.load(folder)
 
 
@@ -126,14 +134,14 @@ def test_a_release_of_another_format_or_with_features_of_another_form_is_refused
     older = {name: value for name, value in written.items() if name != "features"} | {"format": 1, "expressions": []}
     polars = {"form": 1, "features": [{"name": "items", "type": "number", "expression": {"Column": "items"}}]}
     for manifest, said in (
-        (older, "has the format 1; this server reads 4: build the release again"),
+        (older, "has the format 1; this server reads 5: build the release again"),
         (
             written | {"features": written["features"] | {"form": 2}},
             "stored in form 2; this version of ml-assets reads 1",
         ),
         (written | {"features": polars}, "stored feature 'items': a stored expression is not valid"),
     ):
-        (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+        sealed(folder, manifest)
         with pytest.raises(ReleaseError, match=said):
             Scorer.load(folder)
 
@@ -143,7 +151,7 @@ def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, targe
     assert answers == golden(release)["answers"]
     bad = target.releases / MODEL / "9-bad"
     shutil.copytree(release, bad)
-    tampered(bad, "byte")
+    with_a_changed_byte(bad / GRAPH)
     with pytest.raises(EndpointError, match=r"refuses late_deliveries release 9-bad.*changed"):
         target.bring(MODEL, bad)
     assert read_pointer(target.releases, MODEL) == release.name

@@ -1,0 +1,106 @@
+"""Requests that wait while others are scored are scored together next. Nobody waits for company."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from ml_assets.errors import MlAssetsError
+from ml_assets.serving.scorer import Scorer
+
+Answers = list[dict[str, Any]]
+
+AT_ONCE = 256  # rows of several requests that are scored together
+INLINE = 32  # rows that the event loop scores itself: quicker than a thread is told to, and short enough for others
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    rows: list[Any]
+    looked_up: Any
+    answer: "asyncio.Future[Answers]"
+
+
+class Batcher:
+    """The requests of one release."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._waiting: deque[_Waiting] = deque()
+        self._busy = False
+        # A look-up may have to wait for the store: not in the event loop.
+        self._inline = 0 if scorer.manifest.views else INLINE
+
+    async def predict(self, rows: list[Any], looked_up: Any = None) -> Answers:
+        """As `Scorer.predict`."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answers] = loop.create_future()
+        self._waiting.append(_Waiting(rows, looked_up, answer))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._next, loop)
+        return await answer
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Score what waits now, as far as it goes together."""
+        batch = self._take()
+        if not batch:
+            self._busy = False
+        elif sum(len(each.rows) for each in batch) <= self._inline:
+            self._deliver(batch, _score(self._scorer, batch))
+            loop.call_soon(self._next, loop)
+        else:
+            scoring = loop.run_in_executor(None, _score, self._scorer, batch)
+            scoring.add_done_callback(lambda done: self._scored(loop, batch, done))
+
+    def _scored(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: "asyncio.Future[Any]") -> None:
+        self._deliver(batch, done.result())
+        self._next(loop)
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._waiting:
+            each = self._waiting[0]
+            if each.answer.cancelled():
+                self._waiting.popleft()
+                continue
+            rows += len(each.rows)
+            # What was looked up before goes alone: it is asked for once per release.
+            if batch and (rows > AT_ONCE or each.looked_up is not None or batch[0].looked_up is not None):
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    @staticmethod
+    def _deliver(batch: list[_Waiting], outcomes: list[Answers | Exception]) -> None:
+        for each, outcome in zip(batch, outcomes, strict=True):
+            if each.answer.done():
+                continue
+            if isinstance(outcome, Exception):
+                each.answer.set_exception(outcome)
+            else:
+                each.answer.set_result(outcome)
+
+
+def _score(scorer: Scorer, batch: list[_Waiting]) -> list[Answers | Exception]:
+    """For each request its answers, or what is wrong with it."""
+    if len(batch) > 1:
+        try:
+            together = scorer.predict([row for each in batch for row in each.rows])
+        except MlAssetsError:
+            pass  # one of them is wrong: each is asked alone, and only that one is refused
+        else:
+            found: list[Answers | Exception] = []
+            for each in batch:
+                found.append(together[: len(each.rows)])
+                together = together[len(each.rows) :]
+            return found
+    return [_alone(scorer, each) for each in batch]
+
+
+def _alone(scorer: Scorer, each: _Waiting) -> Answers | Exception:
+    try:
+        return scorer.predict(each.rows, each.looked_up)
+    except Exception as error:
+        return error

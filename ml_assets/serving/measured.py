@@ -1,0 +1,87 @@
+"""What the server counts, as Prometheus reads it at `GET /metrics`."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ml_assets.serving.served import Served
+
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+NO_MODEL = ""  # of a request that names none that serves
+
+
+class Measured:
+    """The counters of one server."""
+
+    def __init__(self, served: Served) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "ml_assets_requests",
+            "Requests by status.",
+            ["model", "status"],
+            registry=self._registry,
+        )
+        self._rows = Counter("ml_assets_rows", "Rows answered.", ["model", "version"], registry=self._registry)
+        self._seconds = Histogram(
+            "ml_assets_request_seconds",
+            "From a request's first byte to its answer.",
+            ["model"],
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
+        self._registry.register(_Models(served))
+        # Looking a label up costs more than counting.
+        self._by_status: dict[tuple[str, int], Counter] = {}
+        self._by_model: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
+    def answered(self, model: str, version: str, rows: int, seconds: float) -> None:
+        """Count an answered request."""
+        self.count(model, 200)
+        known = self._by_model.get((model, version))
+        if known is None:
+            known = self._rows.labels(model, version), self._seconds.labels(model)
+            self._by_model[model, version] = known
+        known[0].inc(rows)
+        known[1].observe(seconds)
+
+    def count(self, model: str, status: int) -> None:
+        """Count a request with its status."""
+        known = self._by_status.get((model, status))
+        if known is None:
+            known = self._by_status[model, status] = self._requests.labels(model, str(status))
+        known.inc()
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class _Models(Collector):
+    """What serves, what is refused, and what was looked up, as of now."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+
+    def collect(self) -> Iterator[Metric]:
+        serves = GaugeMetricFamily(
+            "ml_assets_model_serves", "1 for each release that serves.", labels=["model", "version", "release"]
+        )
+        refused = GaugeMetricFamily(
+            "ml_assets_release_refused",
+            "1 for each that does not serve.",
+            labels=["model", "release"],
+        )
+        looked_up = CounterMetricFamily(
+            "ml_assets_looked_up", "Rows by what was found for them.", labels=["model", "view", "outcome"]
+        )
+        for model, serving in sorted(self._served.models.items()):
+            serves.add_metric([model, serving.scorer.manifest.version, serving.release], 1)
+            for view, counts in serving.scorer.counts.items():
+                for outcome, count in counts.items():
+                    looked_up.add_metric([model, view, outcome], count)
+        for model, said in sorted(self._served.refused.items()):
+            refused.add_metric([model, said["release"]], 1)
+        yield from (serves, refused, looked_up)

@@ -1,0 +1,45 @@
+"""What a server allows: whom, how much and for how long."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ml_assets.settings import Settings
+
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the endpoint server guards itself.
+
+    Attributes:
+        keys: what a caller may prove itself with; `keys_file` holds more, one a line, and is read again when it
+            changes. Without any, nobody is asked.
+        max_bytes: of a request's body.
+        max_rows: of one request.
+        max_waiting: rows of all requests that are not answered yet; who comes then is told to come again.
+        seconds: after which a request is given up.
+    """
+
+    keys: frozenset[str] = field(default=frozenset(), repr=False)
+    keys_file: Path | None = None
+    max_bytes: int = 10 * 2**20
+    max_rows: int = 10_000
+    max_waiting: int = 20_000
+    seconds: float = 30.0
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a caller is asked for a key."""
+        return bool(self.keys) or self.keys_file is not None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Options":
+        """The options of an environment."""
+        keys = settings.endpoint_keys.get_secret_value()
+        return cls(
+            keys=frozenset(filter(None, (each.strip() for each in keys.split(",")))),
+            keys_file=settings.endpoint_keys_file,
+            max_bytes=settings.endpoint_max_bytes,
+            max_rows=settings.endpoint_max_rows,
+        )

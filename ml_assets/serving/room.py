@@ -1,0 +1,38 @@
+"""How much may wait: a server that is asked for more than it can answer says so at once, instead of collapsing."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from ml_assets.errors import MlAssetsError
+
+
+class BusyError(MlAssetsError):
+    """More waits than this server answers in reasonable time."""
+
+    status = 503
+
+
+class Room:
+    """The rows of all requests that wait for their answer."""
+
+    def __init__(self, most: int, told: Callable[[float], None]) -> None:
+        self._most = most
+        self._told = told
+        self._waiting = 0
+
+    @contextlib.contextmanager
+    def taken(self, rows: int) -> Iterator[None]:
+        """Room for some rows until they are answered. Who comes while nobody waits always finds room.
+
+        Raises:
+            BusyError: if there is none.
+        """
+        if self._waiting and self._waiting + rows > self._most:
+            raise BusyError(f"{self._waiting:,} rows wait already, and there is room for {self._most:,}; come again")
+        self._waiting += rows
+        self._told(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= rows
+            self._told(self._waiting)

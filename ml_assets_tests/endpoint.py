@@ -1,0 +1,40 @@
+"""An endpoint server of a test's own, as a process."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import requests
+
+from ml_assets_tests.project import free_port, wait_until
+
+
+@contextlib.contextmanager
+def served(home: Path, command: list[str] | None = None, port: int | None = None, **environment: str) -> Iterator[str]:
+    """Address of a server over `home/releases`, or of what `command` starts; ready when it is given."""
+    port = port or free_port()
+    log = home / "server.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command or [sys.executable, "-m", "ml_assets.serving", str(home / "releases"), str(port)],
+            env=os.environ | {"ML_ASSETS_HOME": str(home)} | environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+
+    def ready() -> bool:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{url}/ready", timeout=5).status_code == 200
+        return False
+
+    try:
+        wait_until(ready, 30, "the server is ready")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(15)

@@ -1,0 +1,94 @@
+"""Requests that wait are scored together, and each gets its own answers or its own error."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ml_assets.errors import InvalidRequestError
+from ml_assets.serving.batching import AT_ONCE, INLINE, Answers, Batcher
+
+
+class Doubling:
+    """Answers each row with its double, refuses negative ones, and notes what it was asked."""
+
+    def __init__(self, views: Any = ()) -> None:
+        self.manifest = type("Manifest", (), {"views": views})
+        self.asked: list[list[Any]] = []
+
+    def predict(self, rows: list[int], looked_up: Any = None) -> Answers:
+        self.asked.append(rows)
+        if wrong := [number for number, row in enumerate(rows) if row < 0]:
+            raise InvalidRequestError(f"row {wrong[0]}: negative")
+        return [{"value": 2 * row} for row in rows]
+
+
+def outcomes(scorer: Doubling, requests: list[list[int]], looked_up: Any = None) -> list[Any]:
+    async def all_at_once() -> list[Any]:
+        batcher = Batcher(scorer)  # type: ignore[arg-type]
+        asked = [batcher.predict(rows, looked_up) for rows in requests]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(all_at_once())
+
+
+@pytest.mark.parametrize("views", [(), ("a view",)], ids=["in the event loop", "in a thread"])
+def test_waiting_requests_are_scored_together(views: Any) -> None:
+    scorer = Doubling(views)
+    assert outcomes(scorer, [[1], [2, 3], [4]]) == [
+        [{"value": 2}],
+        [{"value": 4}, {"value": 6}],
+        [{"value": 8}],
+    ]
+    assert scorer.asked == [[1, 2, 3, 4]]
+
+
+def test_a_wrong_request_is_refused_by_its_own_row_and_the_others_are_answered() -> None:
+    good, bad, more = outcomes(Doubling(), [[1], [2, -3], [4]])
+    assert (good, more) == ([{"value": 2}], [{"value": 8}])
+    assert isinstance(bad, InvalidRequestError)
+    assert str(bad) == "row 1: negative"
+
+
+def test_no_more_rows_than_stated_are_scored_at_once() -> None:
+    scorer = Doubling()
+    large = [list(range(AT_ONCE - 1)), [1, 2], list(range(2 * AT_ONCE)), [3]]
+    assert [len(each) for each in outcomes(scorer, large)] == [AT_ONCE - 1, 2, 2 * AT_ONCE, 1]
+    assert [len(each) for each in scorer.asked] == [AT_ONCE - 1, 2, 2 * AT_ONCE, 1]
+
+
+def test_what_was_looked_up_before_is_asked_alone() -> None:
+    scorer = Doubling()
+    outcomes(scorer, [[1], [2]], looked_up=[{}])
+    assert scorer.asked == [[1], [2]]
+
+
+def test_who_gives_up_waits_no_longer_and_holds_up_nobody() -> None:
+    scorer = Doubling()
+
+    async def given_up() -> Answers:
+        batcher = Batcher(scorer)  # type: ignore[arg-type]
+        first = asyncio.ensure_future(batcher.predict([1]))
+        second = asyncio.ensure_future(batcher.predict([2]))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(given_up()) == [{"value": 4}]
+
+
+def test_a_failure_of_ours_reaches_the_caller_and_the_next_is_answered() -> None:
+    scorer = Doubling()
+    broken: Callable[..., Answers] = scorer.predict
+
+    async def both() -> tuple[Any, Answers]:
+        batcher = Batcher(scorer)  # type: ignore[arg-type]
+        scorer.predict = lambda rows, looked_up=None: 1 / 0  # type: ignore[assignment, return-value, method-assign]
+        failed = await asyncio.gather(batcher.predict([1] * (INLINE + 1)), return_exceptions=True)
+        scorer.predict = broken  # type: ignore[method-assign]
+        return failed[0], await batcher.predict([2])
+
+    failed, answered = asyncio.run(both())
+    assert isinstance(failed, ZeroDivisionError)
+    assert answered == [{"value": 4}]
