@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from ml_assets.assets.naming import asset_spec, execution, key_of
@@ -14,6 +15,7 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Columns, Sides, split_rows
+from ml_assets.ml.trained_on import TrainedOn
 from ml_assets.ml.training import KNOWN_AT, Labelled, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
@@ -66,6 +68,12 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
             f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
     return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
+
+
+def record_of(model: Model, rows: pl.DataFrame, classes: list[Any]) -> TrainedOn:
+    """What is kept with a version that these rows, as they are made now, were trained on."""
+    contract = model.contract
+    return TrainedOn.of(rows, contract.key, contract.target, model.spec.task, classes, model.feature_definitions)
 
 
 def split_columns(model: Model) -> Columns:
@@ -180,6 +188,10 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 model.features,
                 model.spec.task,
                 trained.threshold,
+            )
+            learnt_from = rows.frame[np.concatenate([rows.sides.train, rows.sides.validation])]
+            tracking.registry().keep_trained_on(
+                model.name, version, mlflow.mlflow_run_id, record_of(model, learnt_from, trained.classes)
             )
             link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
         details: dict[str, Any] = {
