@@ -251,8 +251,8 @@ def _check_slices(spec: ModelSpec, contract: Contract, features: Features) -> No
         if kind is None or not (kind.is_numeric() or kind in (pl.String, pl.Boolean)):
             usable = [each for each, of in there.items() if of.is_numeric() or of in (pl.String, pl.Boolean)]
             raise ModelDefinitionError(
-                f"{spec.name}: metrics.slices names {name!r}, which is no feature, entity or key with numbers, texts or "
-                f"truth values; there are {', '.join(usable)}"
+                f"{spec.name}: metrics.slices names {name!r}, which is no feature, entity or key with numbers, texts "
+                f"or truth values; there are {', '.join(usable)}"
             )
 
 

@@ -82,15 +82,15 @@ class Registry:
         tags = self.client.get_model_version(model, version).tags
         if TRAINED_ON not in tags:
             return None
-        try:
-            folder = Path(
-                mlflow.artifacts.download_artifacts(
-                    run_id=tags["mlflow_run"], artifact_path=TRAINED_ON, tracking_uri=self.tracking_uri
+        run, uri = tags["mlflow_run"], self.tracking_uri
+        with tempfile.TemporaryDirectory() as temporary:
+            try:
+                folder = mlflow.artifacts.download_artifacts(
+                    run_id=run, artifact_path=TRAINED_ON, dst_path=temporary, tracking_uri=uri
                 )
-            )
-        except (MlflowException, OSError):
-            return None
-        files = {each.name: each.read_bytes() for each in folder.iterdir()}
+                files = {each.name: each.read_bytes() for each in Path(folder).iterdir()}
+            except (MlflowException, OSError):
+                return None
         return TrainedOn.from_files(files) if digest_of_files(files) == tags[TRAINED_ON] else None
 
     def threshold(self, model: str, version: str) -> float | None:

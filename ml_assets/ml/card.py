@@ -64,11 +64,13 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def _figure(value: float | None) -> str:
-    """A number as people read it: whole ones whole, others with four significant digits or decimals."""
+    """A number as people read it: whole ones whole, others with as many digits as tell something."""
     if value is None or _unknown(value):
         return "–"
     if value == int(value):
         return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        return f"{value:.2g}"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.1f}"
 
 

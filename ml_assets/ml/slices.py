@@ -60,8 +60,8 @@ class Slices:
 def judge_slices(scored: Scored, rows: pl.DataFrame, declared: Sequence[str], name: str, fewest: int) -> Slices:
     """The metric on each value, or quarter, of each column of held-out rows.
 
-    Whoever looks at a hundred slices finds a bad one by chance. So all intervals hold at `LEVEL` together: normal ones
-    by the bootstrap's standard error, at a level divided by their number (Bonferroni).
+    Whoever looks at a hundred slices finds a bad one by chance. So all intervals hold at `LEVEL` together: by the
+    bootstrap's standard error, at a level divided by their number (Bonferroni).
 
     Args:
         rows: declared columns and features of the rows of `scored`, in their order.
@@ -80,21 +80,27 @@ def judge_slices(scored: Scored, rows: pl.DataFrame, declared: Sequence[str], na
     if not measured:
         return Slices(name, (), None)
     wide = NormalDist().inv_cdf(1 - (1 - LEVEL) / (2 * len(measured)))
-    least, most = (0.0, 1.0) if name in _BOUNDED else (-math.inf, math.inf)
     found = tuple(
-        Slice(
-            column,
-            label,
-            count,
-            value,
-            max(least, value - wide * error),
-            min(most, value + wide * error),
-            column in declared,
-        )
+        Slice(column, label, count, value, *_around(name, value, wide, error, count), column in declared)
         for column, label, count, value, error in measured
     )
     worst = max(found, key=lambda each: each.low) if name in LOWER_IS_BETTER else min(found, key=lambda each: each.high)
     return Slices(name, found, worst)
+
+
+def _around(name: str, value: float, wide: float, error: float, rows: int) -> tuple[float, float]:
+    """A value's interval, normal on the scale on which it has no end: near 1 a share varies less upwards than down."""
+    if name in _BOUNDED:
+        inside = min(max(value, 0.5 / rows), 1 - 0.5 / rows)
+        within = inside * (1 - inside)
+        odds = math.log(inside / (1 - inside))
+        reach = wide * (error or math.sqrt(within / rows)) / within
+        low, high = (1 / (1 + math.exp(-each)) for each in (odds - reach, odds + reach))
+        return min(low, value), max(high, value)
+    if name in LOWER_IS_BETTER and value > 0:
+        factor = math.exp(wide * error / value)
+        return value / factor, value * factor
+    return value - wide * error, value + wide * error
 
 
 def parts(rows: pl.DataFrame, fewest: int) -> Iterator[tuple[str, str, np.ndarray]]:
