@@ -91,6 +91,19 @@ def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(p
     assert running == ["RUNNING"] * 3
 
 
+@pytest.mark.parametrize(
+    ("slices", "said"),
+    [
+        (["minutes_late"], "metrics.slices names 'minutes_late', which is no feature, entity or key"),
+        (["ordered_at"], "metrics.slices names 'ordered_at'"),
+        (["zoon"], "there are order_id, restaurant_id, courier_id, zone"),
+    ],
+)
+def test_a_slice_by_what_held_out_rows_do_not_have_is_refused(project: Project, slices: list[str], said: str) -> None:
+    project.add_demo_model(metrics={"slices": slices})
+    assert said in project.refusal()
+
+
 DEFAULT_GATES = ("prior", "champion", "min_rows", "held_out")
 
 

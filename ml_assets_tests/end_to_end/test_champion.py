@@ -17,6 +17,8 @@ from ml_assets.lake import WHOLE
 from ml_assets.ml import skops_store
 from ml_assets.ml.trained_on import ROWS
 from ml_assets.registry import TRAINED_ON, Registry
+from ml_assets.status import status_of, tell_status
+from ml_assets.why import tell_why
 from ml_assets_tests.project import Project
 
 CONTRACT = """
@@ -162,6 +164,20 @@ def test_the_card_and_all_plots_are_in_mlflow_and_linked_from_the_ui(bank: Bank)
         assert told in page
     assert page.count("data:image/png;base64,") == 5
     assert "http" not in page.replace("http-equiv", ""), "it needs nothing from elsewhere"
+
+
+def test_why_and_status_say_what_each_gate_found(bank: Bank) -> None:
+    said: list[str] = []
+    with bank.project.active():
+        tell_why(bank.project.settings, bank.project.model("loans"), 1, said.append)
+        about = status_of(bank.project.settings)
+    judged = about["models"]["loans"]["judged"]
+    assert judged["comparison"]["champion"] == "1"
+    gates = [line for line in said if line.startswith("  gate ")]
+    assert [line.split()[1:3] for line in gates] == [[each["name"], "passed:"] for each in judged["gates"]]
+    assert "not told apart from the champion, version 1" in gates[1]
+    tell_status(about, said.append)
+    assert any(line.startswith("  beside  alike: ") for line in said)
 
 
 def test_the_metrics_table_has_all_metrics_and_slices_with_their_intervals(bank: Bank) -> None:

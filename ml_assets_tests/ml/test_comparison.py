@@ -11,7 +11,7 @@ def quiet(_: str) -> None: ...
 
 
 def test_of_equally_good_models_one_is_called_better_or_worse_as_seldom_as_stated() -> None:
-    """Short form of `make drill`: six are expected each way, and more than 14 come by chance less than once in 1,000."""
+    """Short form of `make drill`: six are expected each way; more than 14 come by chance less than once in 1,000."""
     found = drill(240, 5, rows=(100, 200), tell=quiet)
     assert sum(each.comparisons for each in found) == 240
     for called in (sum(each.better for each in found), sum(each.worse for each in found)):

@@ -60,20 +60,20 @@ def test_the_slice_where_the_model_is_wrong_is_found_among_many() -> None:
 
 
 def test_a_sound_model_has_a_worst_slice_too_and_its_interval_allows_for_the_search() -> None:
-    """Of 35 slices the worst lies below the whole by chance; alone, its interval would say that it really is worse."""
-    held = apart = 0
-    for seed in range(25):
+    """It is as good on all of 35 slices, and by its own interval some of them would look better or worse by chance."""
+    held = missed = 0
+    truth = metric(scored(100_000, 999), "roc_auc")
+    for seed in range(20):
         some = scored(1500, seed)
         rows = columns(1500, seed + 100, 10)
         found = judge_slices(some, rows, [], "roc_auc", 100)
         assert found.worst is not None
-        whole = metric(some, "roc_auc")
-        held += all(each.low <= whole <= each.high for each in found.every)
-        worst = next(positions for _, name, positions in parts(rows, 100) if name == found.worst.name)
-        apart += intervals(some.take(worst), ["roc_auc"], resamples=200)["roc_auc"][1] < whole
+        held += all(each.low <= truth <= each.high for each in found.every)
+        alone = (intervals(some.take(each), ["roc_auc"], 0, 100)["roc_auc"] for _, _, each in parts(rows, 100))
+        missed += not all(low <= truth <= high for low, high in alone)
     assert found.looked_at == 35
-    assert held >= 22, "all intervals together hold the truth in 19 of 20 searches"
-    assert apart >= 10, "one that did not allow for the search would accuse many models"
+    assert held >= 17, "all intervals together hold the truth in 19 of 20 searches"
+    assert missed >= 10, "each by itself, they do not in most"
 
 
 def test_small_slices_and_such_of_one_class_are_left_out() -> None:
