@@ -196,8 +196,6 @@ def _version(registry: Registry, model: str, version: str, classes: list[Any], t
 
 def _champion(registry: Registry, model: Model, version: str) -> Champion:
     """What to compare a version with."""
-    from mlflow.exceptions import MlflowException
-
     rival = registry.rival(model.name, version)
     if rival is None:
         if registry.champion(model.name) == version:
@@ -208,8 +206,8 @@ def _champion(registry: Registry, model: Model, version: str) -> Champion:
     try:
         threshold = registry.threshold(model.name, rival)
         pipeline = registry.load(model.name, rival)
-    except (MlflowException, OSError) as error:
-        reason = f"the champion, version {rival}, cannot be loaded: {error}"
+    except Exception as error:  # whatever is the matter with it, it is not the newest version's fault
+        reason = f"the champion, version {rival}, cannot be loaded: {type(error).__name__}: {error}"
         return Champion(None, Comparison("inconclusive", reason, rival, model.spec.primary_metric))
     return Champion(Judged(rival, pipeline, classes, threshold, digest_of_model(pipeline, threshold), trained_on))
 

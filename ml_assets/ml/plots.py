@@ -123,8 +123,8 @@ def _importances(axes: Any, importances: Mapping[str, tuple[float, float]], metr
     axes.barh(places, [mean for _, (mean, _) in shown], xerr=[spread for _, (_, spread) in shown], height=0.7)
     axes.set_yticks(places, names, fontsize=8)
     axes.invert_yaxis()
-    more = f", {len(shown)} of {len(importances)} features" if len(shown) < len(importances) else ""
-    axes.set(xlabel=f"loss in {metric} when shuffled{more}", title="Importance of features")
+    more = f" ({len(shown)} of {len(importances)})" if len(shown) < len(importances) else ""
+    axes.set(xlabel=f"loss in {metric} when shuffled", title=f"Importance of features{more}")
 
 
 def _predicted(axes: Any, scored: Scored) -> None:

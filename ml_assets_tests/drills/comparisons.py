@@ -62,14 +62,14 @@ def drill(
     worse: float = 0.0,
     tell: Callable[[str], None] = print,
 ) -> list[Shown]:
-    """Make so many comparisons, as many of each kind of task and number of rows.
+    """Make at least so many comparisons, as many of each kind of task and number of rows.
 
     Args:
         first: the seed.
         worse: how much more noise the challenger has.
     """
     random = np.random.default_rng(first)
-    each = comparisons // (len(KINDS) * len(rows))
+    each = -(-comparisons // (len(KINDS) * len(rows)))
     found = []
     tell("| task | metric | rows | comparisons | challenger called better | called worse |")
     tell("|---|---|---|---|---|---|")

@@ -219,6 +219,22 @@ def test_a_swapped_model_is_refused_although_its_verdict_is_good(bank: Bank) -> 
     assert bank.alone("endpoint") == ""
 
 
+def test_a_champion_that_is_damaged_is_not_compared(bank: Bank) -> None:
+    import mlflow
+
+    folder = mlflow.artifacts.download_artifacts(bank.registry.client.get_model_version_download_uri("loans", "1"))
+    file = Path(folder) / "model.skops"
+    honest = file.read_bytes()
+    file.write_bytes(honest[: len(honest) // 2])
+    assert bank.alone("metrics") == ""
+    compared = bank.details("metrics")["comparison"]
+    assert compared["outcome"] == "inconclusive"
+    assert "the champion, version 1, cannot be loaded: BadZipFile" in compared["reason"]
+    file.write_bytes(honest)
+    assert bank.alone("metrics") == ""
+    assert bank.details("metrics")["comparison"]["outcome"] in ("alike", "better")
+
+
 def test_a_champion_that_reads_another_feature_is_not_compared_and_does_not_block_by_default(bank: Bank) -> None:
     bank.change(FEATURES.replace("pl.col('amount')", "(pl.col('amount') * 2).alias('amount_2')"))
     bank.project.materialize("loans")

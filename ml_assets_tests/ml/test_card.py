@@ -58,7 +58,7 @@ def test_it_tells_everything_and_needs_nothing_from_elsewhere() -> None:
 def test_it_says_why_there_is_no_comparison_or_slice(outcome: str) -> None:
     text = page(Comparison(outcome, "because of that"), Slices("f1", (), None))  # type: ignore[arg-type]
     assert f"{outcome.capitalize()}." in text
-    assert "because of that" in text
+    assert "Because of that." in text
     assert "No slice has 100 rows" in text
 
 
