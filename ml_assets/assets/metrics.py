@@ -201,14 +201,14 @@ def _champion(registry: Registry, model: Model, version: str) -> Champion:
         if registry.champion(model.name) == version:
             return Champion(None, Comparison("is the champion", "it is the champion itself, and there was none before"))
         return Champion()
-    trained_on = registry.trained_on(model.name, rival)
-    classes = trained_on.classes if trained_on else []
     try:
+        trained_on = registry.trained_on(model.name, rival)
         threshold = registry.threshold(model.name, rival)
         pipeline = registry.load(model.name, rival)
     except Exception as error:  # whatever is the matter with it, it is not the newest version's fault
         reason = f"the champion, version {rival}, cannot be loaded: {type(error).__name__}: {error}"
         return Champion(None, Comparison("inconclusive", reason, rival, model.spec.primary_metric))
+    classes = trained_on.classes if trained_on else []
     return Champion(Judged(rival, pipeline, classes, threshold, digest_of_model(pipeline, threshold), trained_on))
 
 

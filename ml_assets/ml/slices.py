@@ -123,10 +123,21 @@ def _parts_of(values: pl.Series) -> Iterator[tuple[str, np.ndarray]]:
         return
     counts = values.drop_nulls().value_counts(sort=True, name="rows")
     for value in counts.head(MOST_VALUES).get_column(values.name).sort():
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        yield f"{values.name} = {shown}", (values == value).fill_null(False).arg_true().to_numpy()
+        yield (
+            f"{values.name} = {_figure(value) if isinstance(value, float) else value}",
+            (values == value).fill_null(False).arg_true().to_numpy(),
+        )
 
 
 def _between(name: str, edges: Sequence[float]) -> list[str]:
-    first, second, third = (f"{each:.4g}" for each in edges)
+    """Names of the quarters, with as many digits as tell the edges apart."""
+    for digits in (4, 8, 17):
+        first, second, third = (f"{each:.{digits}g}" for each in edges)
+        if len({first, second, third}) == len(set(edges)):
+            break
     return [f"{name} < {first}", f"{first} ≤ {name} < {second}", f"{second} ≤ {name} < {third}", f"{name} ≥ {third}"]
+
+
+def _figure(value: float) -> str:
+    """Short where that is the value, and else whole, so that two values never look alike."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

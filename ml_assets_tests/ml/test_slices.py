@@ -48,6 +48,13 @@ def test_slices_are_the_values_of_a_column_its_quarters_and_what_is_missing() ->
     assert set(by_name["zone = b"]) == {start + each for start in (0, 10, 20, 30) for each in (6, 7, 8)}
 
 
+def test_values_that_differ_in_the_last_digits_are_slices_of_their_own_name() -> None:
+    rows = pl.DataFrame({"few": [1.0000001, 1.0000002] * 50, "many": 1000 + np.arange(100) / 1e5})
+    names = [name for _, name, _ in parts(rows, 20)]
+    assert len(set(names)) == len(names) == 2 + 4
+    assert "few = 1.0000001" in names
+
+
 def test_the_slice_where_the_model_is_wrong_is_found_among_many() -> None:
     rows = columns(3000, 1)
     broken = ((rows["t3"] == "b") & (pl.Series(np.random.default_rng(5).random(3000)) < 0.7)).to_numpy()
