@@ -86,6 +86,18 @@ def status(as_json: bool) -> None:
 
 @cli.command()
 @click.argument("model")
+def refresh(model: str) -> None:
+    """Make what is due of a model now, from its data to its endpoint, as the sensors do while `make ui` runs."""
+    from ml_assets.materialize import materialize_due, model_of, prepare_dagster_home
+
+    settings = Settings.from_environment()
+    prepare_dagster_home(settings)
+    runs = materialize_due(settings, model_of(settings, model), click.echo)
+    click.echo(f"{model}: {len(runs)} run(s)." if runs else f"{model}: nothing was due.")
+
+
+@cli.command()
+@click.argument("model")
 @click.option("--last", default=20, show_default=True, help="How many decisions.")
 def why(model: str, last: int) -> None:
     """What was refreshed and retrained, what was not, and why; and what is due now."""
