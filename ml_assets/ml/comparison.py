@@ -49,8 +49,8 @@ def compare(
     """Compare two models on the same rows by the paired bootstrap (Efron and Tibshirani 1993, chapter 16).
 
     Both are measured on the same resamples, so that what makes a row hard for both does not count. Of two models that
-    are equally good, the challenger is called better in at most 3 % of comparisons, and worse in as many: 2.5 % and what
-    the percentile bootstrap is too narrow by (`ml_assets_tests/drills/comparisons.py`).
+    are equally good, the challenger is called better in at most 3 % of comparisons and worse in as many: 2.5 %, and
+    what the percentile bootstrap is too narrow by (`ml_assets_tests/drills/comparisons.py`).
 
     Args:
         challenger, champion: answers for the rows that neither was trained on, in the same order.
