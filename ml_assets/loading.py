@@ -54,6 +54,7 @@ def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> M
     file = place if spec.features is None else f"{spec.name}: {_file(folder, spec.features)}"
     features = Features.check(expressions, allowed, contract.afterwards, file, possible(contract, lookups))
     _check_names(features, contract, spec.training.sample_weights, file)
+    _check_slices(spec, contract, features)
     hook = _load(spec, folder, spec.clean, "clean") if spec.clean else None
     if hook is not None and not callable(hook):
         raise ModelDefinitionError(f"{spec.name}: clean {spec.clean} is no function")
@@ -243,6 +244,19 @@ def _check_weights(spec: ModelSpec, contract: Contract, place: str) -> None:
         raise ModelDefinitionError(
             f"{place}: training.sample_weights names {name!r}, a {contract.types[name]}; a weight is a number"
         )
+
+
+def _check_slices(spec: ModelSpec, contract: Contract, features: Features) -> None:
+    """Held-out rows have features, entities and keys beside them; a moment has no values that come again."""
+    there = {name: contract.types[name] for name in contract.having("key", "entity")} | features.types
+    for name in spec.metrics.slices:
+        kind = there.get(name)
+        if kind is None or not (kind.is_numeric() or kind in (pl.String, pl.Boolean)):
+            usable = [each for each, of in there.items() if of.is_numeric() or of in (pl.String, pl.Boolean)]
+            raise ModelDefinitionError(
+                f"{spec.name}: metrics.slices names {name!r}, which is no feature, entity or key with numbers, texts "
+                f"or truth values; there are {', '.join(usable)}"
+            )
 
 
 def _check_names(features: Features, contract: Contract, weights: str | None, place: str) -> None:

@@ -162,7 +162,26 @@ class Model:
 
     @cached_property
     def gates_digest(self) -> str:
-        return digest_of([self.spec.task, self.spec.gates.model_dump()])
+        """Changes when the same model could be judged otherwise."""
+        return digest_of([self.spec.task, self.spec.metrics.model_dump(), self.spec.gates.model_dump()])
+
+    @cached_property
+    def feature_definitions(self) -> dict[str, str]:
+        """For each feature a digest that changes when the same row could get another value of it.
+
+        Its expression, and how the columns that it reads are read, joined or aggregated.
+        """
+        reading = asdict(self.rows_feed.reading)
+        made: dict[str, list[object]] = {name: [str(kind), reading] for name, kind in self.contract.types.items()}
+        for name, lookup in self.lookups.items():
+            made |= {column: [lookup.digest, self.lookup_digest(name)] for column in lookup.types}
+        for name, group in self.groups.items():
+            counted: list[object] = [self.group_digest(name), self.cleaning_digest, self.outcomes_digest]
+            made |= dict.fromkeys(group.types, counted)
+        return {
+            each["name"]: digest_of([each, [[name, made[name]] for name in read], ml_assets.__version__])
+            for each, read in zip(self.features.to_json()["features"], self.features.lineage.values(), strict=True)
+        }
 
     @cached_property
     def code_digest(self) -> str:

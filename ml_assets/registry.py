@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +17,15 @@ from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import TrackingError
 from ml_assets.ml import skops_store
 from ml_assets.ml.features import Features
+from ml_assets.ml.trained_on import TrainedOn, digest_of_files
 from ml_assets.ml.verdict import Verdict
 from ml_assets.provenance import CODE, FACTS
 from ml_assets.spec import Task
 
 VERDICT_TAG = "ml_assets.verdict"
 FACTS_TAG = "ml_assets.facts"  # digest of what a version was made from, which its MLflow run holds
+REPLACED_TAG = "ml_assets.replaced"
+TRAINED_ON = "trained_on"  # tag of a version, and folder of its run
 CANDIDATE, CHAMPION = "candidate", "champion"
 # A version is UNFINISHED until the lake has a record of it: its training may still fail, or be killed.
 STATE_TAG = "ml_assets.training"
@@ -214,12 +218,50 @@ class Registry:
             raise TrackingError(f"MLflow at {self.shown} has no version {version} of {model}; there are: {there}")
         return found[version]
 
+    def keep_trained_on(self, model: str, version: str, run_id: str, trained_on: TrainedOn) -> None:
+        """Keep with a version what it was trained on, in the MLflow run that made it."""
+        self.log_files(run_id, {f"{TRAINED_ON}/{name}": content for name, content in trained_on.files.items()})
+        self.client.set_model_version_tag(model, version, TRAINED_ON, trained_on.digest)
+
+    def trained_on(self, model: str, version: str) -> TrainedOn | None:
+        """What a version was trained on; None if that was not kept with it, or was changed since."""
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        tags = self.client.get_model_version(model, version).tags
+        if TRAINED_ON not in tags:
+            return None
+        run, uri = tags["mlflow_run"], self.address
+        with tempfile.TemporaryDirectory() as temporary:
+            try:
+                folder = mlflow.artifacts.download_artifacts(
+                    run_id=run, artifact_path=TRAINED_ON, dst_path=temporary, tracking_uri=uri
+                )
+                files = {each.name: each.read_bytes() for each in Path(folder).iterdir()}
+            except (MlflowException, OSError):
+                return None
+        return TrainedOn.from_files(files) if digest_of_files(files) == tags[TRAINED_ON] else None
+
+    def threshold(self, model: str, version: str) -> float | None:
+        """The threshold that a version was registered with."""
+        text = self.client.get_model_version(model, version).tags.get("threshold")
+        return float(text) if text else None
+
+    def log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        """Add files to a run, by their paths in it; the run may have ended."""
+        with tempfile.TemporaryDirectory() as temporary:
+            for path, content in files.items():
+                file = Path(temporary) / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            self.client.log_artifacts(run_id, temporary)
+
     def load(self, model: str, version: str) -> Any:
         """The Pipeline of a version, read from its skops file, also if the allow-list does not let it serve."""
         import mlflow.artifacts
 
         folder = mlflow.artifacts.download_artifacts(
-            self.client.get_model_version_download_uri(model, version), tracking_uri=self.tracking_uri
+            self.client.get_model_version_download_uri(model, version), tracking_uri=self.address
         )
         return skops_store.load(Path(folder) / "model.skops", to_judge=True)
 
@@ -237,12 +279,26 @@ class Registry:
         return Verdict.from_json(json.loads(text)) if text else None
 
     def set_champion(self, model: str, version: str) -> None:
+        """Make a version the champion, and keep with it which one it replaced."""
+        before = self.champion(model)
+        if before not in (None, version):
+            self.client.set_model_version_tag(model, version, REPLACED_TAG, before)
         self.client.set_registered_model_alias(model, CHAMPION, version)
 
     def champion(self, model: str) -> str | None:
         """Version that has the alias `champion`."""
         aliases: Mapping[str, Any] = self.client.get_registered_model(model).aliases
         return str(aliases[CHAMPION]) if CHAMPION in aliases else None
+
+    def replaced_by(self, model: str, version: str) -> str | None:
+        """The champion before the time when `version` became it."""
+        replaced = self.client.get_model_version(model, version).tags.get(REPLACED_TAG)
+        return str(replaced) if replaced else None
+
+    def rival(self, model: str, version: str) -> str | None:
+        """The version that `version` has to be compared with: the champion, or the one that it replaced."""
+        champion = self.champion(model)
+        return self.replaced_by(model, version) if champion == version else champion
 
 
 def _signature(features: Features, task: Task) -> Any:

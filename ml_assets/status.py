@@ -8,6 +8,8 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import TABLE, read_latest
 from ml_assets.settings import Settings
 
+_JUDGED = ("version", "approved", "reasons", "values", "intervals", "gates", "comparison")
+
 
 def status_of(settings: Settings) -> dict[str, Any]:
     """For each model that was ever materialised: rows, newest version, verdict and what serves."""
@@ -29,7 +31,7 @@ def status_of(settings: Settings) -> dict[str, Any]:
                 "duplicates": sum(each.details["duplicates"] for each in cleaned),
             },
             "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
-            "judged": judged and {name: judged.details[name] for name in ("version", "approved", "reasons", "values")},
+            "judged": judged and {name: judged.details.get(name) for name in _JUDGED},
             "serves": (health or {"models": {}})["models"].get(name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
         }
@@ -52,6 +54,8 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             verdict = "approved" if judged["approved"] else "refused: " + "; ".join(judged["reasons"])
             tell(f"  judged  version {judged['version']}: {values}")
             tell(f"  verdict {verdict}")
+            if judged["comparison"]:
+                tell(f"  beside  {judged['comparison']['outcome']}: {judged['comparison']['reason']}")
         serves = about["serves"]
         tell(f"  serves  version {serves['version']} since {serves['since']}" if serves else "  serves  nothing")
         if serves:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.errors import SourceError
-from ml_assets.lake import Lake
+from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
 from ml_assets.model import Model
+from ml_assets.records import read_latest
 from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
 
@@ -38,6 +39,9 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
     training = due_training(model, lake)
     state = f"due: {', '.join(training.assets)}: " if training.assets else ""
     tell(f"  training  {state}{training.reason}")
+    judged = read_latest(lake, model.name).get("metrics", WHOLE)
+    for gate in judged.details.get("gates", []) if judged else ():
+        tell(f"  gate      {gate['name']} {'passed' if gate['passed'] else 'failed'}: {gate['reason']}")
 
 
 def _line(decision: Decision) -> str:

@@ -91,6 +91,22 @@ def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(p
     assert running == ["RUNNING"] * 3
 
 
+@pytest.mark.parametrize(
+    ("slices", "said"),
+    [
+        (["minutes_late"], "metrics.slices names 'minutes_late', which is no feature, entity or key"),
+        (["ordered_at"], "metrics.slices names 'ordered_at'"),
+        (["zoon"], "there are order_id, restaurant_id, courier_id, zone"),
+    ],
+)
+def test_a_slice_by_what_held_out_rows_do_not_have_is_refused(project: Project, slices: list[str], said: str) -> None:
+    project.add_demo_model(metrics={"slices": slices})
+    assert said in project.refusal()
+
+
+DEFAULT_GATES = ("prior", "champion", "min_rows", "held_out")
+
+
 def test_two_models_in_one_code_location_share_nothing(make_project: Callable[..., Project]) -> None:
     project = make_project("two")
     project.add_demo_model("late_deliveries")
@@ -100,9 +116,8 @@ def test_two_models_in_one_code_location_share_nothing(make_project: Callable[..
         assert {each.path[0] for each in graph.get(key).parent_keys} <= {key.path[0]}
     gates = {(key.asset_key.path[0], key.name) for key in graph.asset_check_keys if key.name.startswith("gate_")}
     assert gates == {
-        ("late_deliveries", "gate_prior"),
+        *((name, f"gate_{gate}") for name in ("late_deliveries", "very_late") for gate in DEFAULT_GATES),
         ("late_deliveries", "gate_f1"),
-        ("very_late", "gate_prior"),
         ("very_late", "gate_accuracy"),
     }
 

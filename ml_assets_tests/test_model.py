@@ -55,6 +55,7 @@ def digests(model: Model) -> tuple[str, str, str, str]:
         ({"split": {"by": "time", "gap": "0s"}}, (False, False, True, False)),
         ({"split": {"by": "entity", "entity": "courier_id"}}, (False, False, True, False)),
         ({"gates": {"f1": 0.7}}, (False, False, False, True)),
+        ({"metrics": {"slices": ["distance_km"]}}, (False, False, False, True)),
         ({"description": "Another one", "owners": ["team:other"]}, (False, False, False, False)),
     ],
 )
@@ -80,3 +81,23 @@ def test_how_a_side_table_is_joined_belongs_to_the_code(load: Callable[..., Mode
     other = load(contract=("class Orders(", SIDE), lookups=[lookup | {"lag": "1h"}])
     assert one.code_digest != other.code_digest
     assert one.cleaning_digest == other.cleaning_digest
+
+
+def test_a_feature_is_made_in_another_way_when_its_expression_its_column_or_its_group_is(
+    load: Callable[..., Model],
+) -> None:
+    group = {"name": "past", "entity": "courier_id", "aggregates": {"items": ["mean"]}}
+    before = load(groups=[group]).feature_definitions
+    assert set(before) == {"distance_km", "past_items_mean_7d", "past_items_mean_28d"}
+
+    def changed(**changes: object) -> set[str]:
+        now = load(**({"groups": [group]} | changes)).feature_definitions
+        return {name for name, digest in before.items() if now.get(name) != digest}
+
+    of_group = {"past_items_mean_7d", "past_items_mean_28d"}
+    assert changed() == set()
+    assert changed(description="Another one", estimator={"params": {"n_estimators": 7}}) == set()
+    assert changed(groups=[group | {"delay": "2h"}]) == of_group
+    assert changed(limit=8) == of_group, "a hook changes no column of a request, but which rows an aggregate counts"
+    source = {"kind": "files", "uri": "x/*.csv", "batch": "day", "start": "2025-01-01", "null_values": ["", "?"]}
+    assert changed(source=source) == {"distance_km"} | of_group

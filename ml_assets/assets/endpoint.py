@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.champion import note_champion
 from ml_assets.assets.joined import with_joined
 from ml_assets.assets.naming import asset_spec, execution
 from ml_assets.assets.online_features import ASSET as ONLINE
@@ -16,9 +17,10 @@ from ml_assets.deployment.release import build_release
 from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import NotApprovedError, ReleaseError
 from ml_assets.lake import PARTITION, WHOLE, Lake
+from ml_assets.ml.gates import gate_names
 from ml_assets.ml.schemas import answers_schema
 from ml_assets.ml.validation import count_failures
-from ml_assets.ml.verdict import require_approval
+from ml_assets.ml.verdict import Asked, require_approval
 from ml_assets.model import Model
 from ml_assets.records import Record, append_records, read_latest
 from ml_assets.resources import LakeResource, ServingResource, TrackingResource
@@ -55,16 +57,20 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         version = trained.details["version"]
         pipeline = registry.load(model.name, version)
         threshold = trained.details.get("threshold")
-        verdict = require_approval(
-            registry.verdict(model.name, version),
+        # Noted before anything is refused: a verdict against another champion makes `metrics` due.
+        append_records(tables, model.name, note_champion(registry, model.name, latest, context.run_id))
+        asked = Asked(
             model=model.name,
             version=version,
             model_digest=digest_of_model(pipeline, threshold),
             data_digest=trained.details["data_digest"],
             code_digest=model.code_digest,
             gates_digest=model.gates_digest,
+            gate_names=gate_names(model.spec.gates),
+            champion=registry.rival(model.name, version),
             recorded_digest=judged.details["verdict_digest"] if judged else None,
         )
+        verdict = require_approval(registry.verdict(model.name, version), asked)
         assert judged is not None
         newest = [max(each for each, record in latest.of("cleaned_data").items() if record.rows)]
         cleaned = tables.read(model.name, "cleaned_data", newest)
@@ -92,7 +98,8 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         since = datetime.now(UTC).isoformat(timespec="seconds")
         details = {"version": version, "release": release.name, "address": address, "since": since}
         record = Record("endpoint", WHOLE, inputs, release.name, answers.height, context.run_id, details=details)
-        append_records(tables, model.name, [record])
+        note = note_champion(registry, model.name, read_latest(tables, model.name), context.run_id)
+        append_records(tables, model.name, [*note, record])
         yield dg.MaterializeResult(
             asset_key=spec.key,
             data_version=dg.DataVersion(release.name),

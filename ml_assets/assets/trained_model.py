@@ -7,6 +7,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from ml_assets.assets import searching
@@ -18,6 +19,7 @@ from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Columns, Sides, split_rows
+from ml_assets.ml.trained_on import TrainedOn
 from ml_assets.ml.training import KNOWN_AT, Labelled, Trained, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
 from ml_assets.model import Model
@@ -53,6 +55,24 @@ class TrainingRows:
     def frame(self) -> pl.DataFrame:
         return self.labelled.frame
 
+    @property
+    def learnt_from(self) -> pl.DataFrame:
+        """Rows that a model or its threshold is made of."""
+        return self.frame[np.concatenate([self.sides.train, self.sides.validation])]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows became what."""
+        return {
+            "cleaned": self.labelled.cleaned,
+            "labelled": self.frame.height,
+            "not_yet_labelled": self.labelled.not_yet_labelled,
+            "trained_on": len(self.sides.train),
+            "validation": len(self.sides.validation),
+            "test": len(self.sides.test),
+            "gap": len(self.sides.gap),
+        }
+
 
 def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: datetime | None) -> TrainingRows:
     """The labelled rows of table versions, split.
@@ -80,9 +100,7 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
     return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
 
 
-def fit(
-    model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None], **how: Any
-) -> Trained:
+def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None], **how: Any) -> Trained:
     """What is learnt from some rows; the same rows, estimator and packages give the same model again.
 
     Args:
@@ -108,6 +126,12 @@ def fit(
 def _newest(lake: Lake, model: Model) -> Record | None:
     """The record of the newest finished training."""
     return read_latest(lake, model.name).get("trained_model", WHOLE)
+
+
+def record_of(model: Model, rows: pl.DataFrame, classes: list[Any]) -> TrainedOn:
+    """What is kept with a version that these rows, as they are made now, were trained on."""
+    contract = model.contract
+    return TrainedOn.of(rows, contract.key, contract.target, model.spec.task, classes, model.feature_definitions)
 
 
 def split_columns(model: Model) -> Columns:
@@ -148,15 +172,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         failures = count_failures(schema, rows.frame.with_columns(pl.lit(WHOLE).alias(PARTITION)))
         if failures:
             raise TrainingError(f"{model.name}: the labelled rows break their schema, in {failures[WHOLE]}")
-        counts = {
-            "cleaned": rows.labelled.cleaned,
-            "labelled": rows.frame.height,
-            "not_yet_labelled": rows.labelled.not_yet_labelled,
-            "trained_on": len(rows.sides.train),
-            "validation": len(rows.sides.validation),
-            "test": len(rows.sides.test),
-            "gap": len(rows.sides.gap),
-        }
+        counts = rows.counts
         labels = labels_result(spec.key, counts)
         if not labels.passed:
             raise TrainingError(
@@ -223,6 +239,9 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 model.spec.task,
                 trained.threshold,
                 {FACTS_TAG: digest_of(facts), "model_digest": model_digest},
+            )
+            tracking.registry().keep_trained_on(
+                model.name, version, mlflow.mlflow_run_id, record_of(model, rows.learnt_from, trained.classes)
             )
             details |= {
                 "version": version,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_assets.assets import data_assets
 from ml_assets.assets.arriving import arriving_basis
+from ml_assets.assets.champion import rival_on_record
 from ml_assets.assets.cleaned_data import cleaned_basis
 from ml_assets.assets.endpoint import endpoint_inputs
 from ml_assets.assets.features import features_basis
@@ -315,9 +316,14 @@ def due_training(
         return _enough(model, latest, inputs)
     if trained.inputs != inputs or trained.details["code_digest"] != model.code_digest:
         return _worth_it(model, latest, trained, inputs, now or datetime.now(UTC))
-    expected = metrics_inputs(model, trained)
+    rival = rival_on_record(latest, trained.details["version"])
+    expected = metrics_inputs(model, trained, rival)
     if judged is None or judged.inputs != expected:
-        return DueTraining(_ALL[1:], "the newest version was not judged by these gates", expected)
+        same_gates = judged is not None and judged.inputs == metrics_inputs(
+            model, trained, judged.details.get("champion")
+        )
+        missing = f"compared with the champion, version {rival}" if same_gates else "judged by these gates"
+        return DueTraining(_ALL[1:], f"the newest version was not {missing}", expected)
     if not judged.details["approved"]:
         return DueTraining(
             (), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"

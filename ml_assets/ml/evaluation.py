@@ -1,4 +1,4 @@
-"""How good a fitted model is on given rows: scores, metrics and their bootstrap intervals."""
+"""How good a fitted model is on given rows: scores and metrics. Intervals are in `bootstrap.py`."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,8 +9,7 @@ import pandas as pd
 from ml_assets.ml.threshold import decide
 from ml_assets.spec import METRICS, Task
 
-RESAMPLES = 200
-LEVEL = 0.95
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,31 @@ def metric(scored: Scored, name: str) -> float:
     return float(getattr(metrics, f"{name}_score")(truth, answers, **options))
 
 
+def calibration_error(scored: Scored) -> float:
+    """Expected calibration error: how far scores are from the shares that they foretell, on average over the rows
+    (Naeini, Cooper and Hauskrecht 2015, AAAI). Chance makes it greater than zero also where scores are probabilities.
+    """
+    return float(np.abs(calibration_sums(scored).sum(axis=0)).sum() / len(scored.truth))
+
+
+def calibration_sums(scored: Scored) -> np.ndarray:
+    """By how much each row's score is above what came true, in the column of its bin; shape (rows, bins).
+
+    Bins hold about equally many rows; rows with equal scores are in one bin.
+    """
+    scores, came_true = foretold(scored)
+    edges = np.unique(np.quantile(scores, np.linspace(0, 1, CALIBRATION_BINS + 1)[1:-1]))
+    bins = np.searchsorted(edges, scores, side="right")
+    return np.asarray((scores - came_true)[:, None] * (bins[:, None] == np.arange(len(edges) + 1)))
+
+
+def foretold(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """What is foretold of each row as a probability, and whether it came true; two arrays of shape (rows,)."""
+    if scored.task == "binary":
+        return scored.scores[:, 1], (scored.truth == 1).astype(float)
+    return scored.scores.max(axis=1), (scored.scores.argmax(axis=1) == scored.truth).astype(float)
+
+
 def _roc_auc(scored: Scored) -> float:
     from sklearn.metrics import roc_auc_score
 
@@ -102,22 +126,3 @@ def _roc_auc(scored: Scored) -> float:
     if present < len(scored.classes):
         return float("nan")
     return float(roc_auc_score(scored.truth, scored.scores, multi_class="ovr", labels=range(len(scored.classes))))
-
-
-def interval(scored: Scored, name: str, seed: int = 0, most_rows: int = 20_000) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric at `LEVEL` (Efron and Tibshirani 1993, chapter 13).
-
-    Rows are resampled with replacement `RESAMPLES` times. Above `most_rows` a fixed random part of the rows is used,
-    which gives a wider, so a more careful, interval.
-    """
-    random = np.random.default_rng(seed)
-    size = len(scored.truth)
-    if size > most_rows:
-        scored = scored.take(random.choice(size, most_rows, replace=False))
-        size = most_rows
-    values = np.array([metric(scored.take(random.integers(0, size, size)), name) for _ in range(RESAMPLES)])
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return float("nan"), float("nan")
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)

@@ -34,11 +34,14 @@ METRICS = pa.DataFrameSchema(
     {
         "version": pa.Column(pl.String),
         "rows": pa.Column(pl.String, pa.Check.isin(["test", "validation"]), description="Which held-out rows"),
+        "slice": pa.Column(pl.String, description="Which part of them: a column's value, or all"),
         "metric": pa.Column(pl.String),
         "value": pa.Column(pl.Float64, nullable=True),
+        "low": pa.Column(pl.Float64, nullable=True, description="Of the 95% interval; of slices, of all together"),
+        "high": pa.Column(pl.Float64, nullable=True),
         "count": pa.Column(pl.Int64, pa.Check.ge(1), description="Number of rows measured on"),
     },
-    unique=["rows", "metric"],
+    unique=["rows", "slice", "metric"],
     description="Metrics on rows that the model was not trained on.",
 )
 

@@ -1,68 +1,11 @@
-"""The gates that a model version must pass, and the recorded outcome: the verdict, without which nothing serves."""
+"""The recorded outcome of all gates for one model version, without which nothing serves."""
 
-import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ml_assets.digests import digest_of
 from ml_assets.errors import NotApprovedError
-from ml_assets.ml.evaluation import LEVEL, Scored, interval, measure
-from ml_assets.ml.training import better
-from ml_assets.spec import LOWER_IS_BETTER, Gates, Task
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate's outcome.
-
-    Attributes:
-        value: the metric on held-out rows; `low` and `high` its bootstrap interval.
-        threshold: what it must reach: at least, or at most where lower is better.
-    """
-
-    name: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    threshold: float
-    passed: bool
-
-    @property
-    def reason(self) -> str:
-        """The outcome as a sentence."""
-        direction = "at most" if self.metric in LOWER_IS_BETTER else "at least"
-        if self.name == "prior":
-            return (
-                f"{self.metric} {self.value:.4f} with its {LEVEL:.0%} interval from {self.low:.4f} "
-                f"{'is' if self.passed else 'is not'} above {self.threshold:g}, what a constant answer reaches"
-            )
-        return f"{self.metric} {self.value:.4f}, {direction} {self.threshold:g} is asked for"
-
-
-def judge(scored: Scored, gates: Gates, task: Task) -> tuple[dict[str, float], list[Gate]]:
-    """Measure held-out rows and hold the result against every gate. NaN passes none.
-
-    Returns:
-        The task's metrics, and the outcome of each gate: `prior` first, then the absolute thresholds.
-    """
-    metrics = measure(scored)
-    outcomes = []
-    if gates.prior == "better":
-        metric, constant = ("r2", 0.0) if task == "regression" else ("roc_auc", 0.5)
-        low, high = interval(scored, metric)
-        outcomes.append(Gate("prior", metric, metrics[metric], low, high, constant, low > constant))
-    for metric, threshold in gates.thresholds().items():
-        low, high = interval(scored, metric)
-        value = metrics[metric]
-        passed = not math.isnan(value) and better(metric, value, threshold)
-        outcomes.append(Gate(metric, metric, value, low, high, threshold, passed))
-    return metrics, outcomes
-
-
-def gate_names(gates: Gates) -> list[str]:
-    """Names of the gates that `judge` will report, in its order."""
-    return (["prior"] if gates.prior == "better" else []) + list(gates.thresholds())
 
 
 @dataclass(frozen=True)
@@ -74,6 +17,8 @@ class Verdict:
         data_digest: of the labelled rows.
         code_digest: of contract, features, parameters and package version.
         gates_digest: of the gate settings.
+        champion: the version that it was compared with; None where there was none.
+        gates: the outcomes, as `Gate.to_json` gives them.
     """
 
     model: str
@@ -84,6 +29,8 @@ class Verdict:
     data_digest: str
     code_digest: str
     gates_digest: str
+    champion: str | None = None
+    gates: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def digest(self) -> str:
@@ -111,44 +58,85 @@ class Verdict:
         return verdict
 
 
-def require_approval(
-    verdict: Verdict | None,
-    *,
-    model: str,
-    version: str,
-    model_digest: str,
-    data_digest: str,
-    code_digest: str,
-    gates_digest: str,
-    recorded_digest: str | None,
-) -> Verdict:
+@dataclass(frozen=True)
+class Asked:
+    """What is to be served, as whoever serves it finds it.
+
+    Attributes:
+        gate_names: gates that the spec asks for.
+        champion: the version that it has to have been compared with; None: there is none.
+        recorded_digest: digest of the verdict in the lake's records, which must agree with the registry's verdict.
+    """
+
+    model: str
+    version: str
+    model_digest: str
+    data_digest: str
+    code_digest: str
+    gates_digest: str
+    gate_names: list[str]
+    champion: str | None
+    recorded_digest: str | None
+
+
+def require_approval(verdict: Verdict | None, asked: Asked) -> Verdict:
     """The verdict, if it allows this very model version to serve. It fails closed.
 
-    Args:
-        recorded_digest: digest of the verdict in the lake's records, which must agree with the registry's verdict.
-
     Raises:
-        NotApprovedError: if the verdict is missing, negative, or about anything else than what is to be served.
+        NotApprovedError: with the first reason why the verdict does not: it is missing, negative, or about anything
+            else than what is to be served.
     """
-    judged = f"judge it: materialise {model}/metrics"
+    place = f"{asked.model} version {asked.version}"
     if verdict is None:
-        raise NotApprovedError(f"{model} version {version} has no verdict; {judged}")
-    if verdict.digest != recorded_digest:
-        raise NotApprovedError(f"{model} version {version}: the registry's verdict is not the one on record; {judged}")
-    expected = {
-        "model": model,
-        "version": version,
-        "model_digest": model_digest,
-        "data_digest": data_digest,
-        "code_digest": code_digest,
-        "gates_digest": gates_digest,
-    }
-    differing = [name for name, value in expected.items() if getattr(verdict, name) != value]
-    if differing:
-        raise NotApprovedError(
-            f"{model} version {version}: its verdict is about another {', '.join(differing).replace('_digest', '')} "
-            f"than what is to be served; {judged}"
-        )
-    if not verdict.approved:
-        raise NotApprovedError(f"{model} version {version} was refused: {'; '.join(verdict.reasons)}")
+        raise NotApprovedError(f"{place} has no verdict; {_again(asked)}")
+    for check in CHECKS.values():
+        if reason := check(verdict, asked):
+            raise NotApprovedError(f"{place}{reason}")
     return verdict
+
+
+def _again(asked: Asked) -> str:
+    return f"judge it: materialise {asked.model}/metrics"
+
+
+def _recorded(verdict: Verdict, asked: Asked) -> str | None:
+    if verdict.digest == asked.recorded_digest:
+        return None
+    return f": the registry's verdict is not the one on record; {_again(asked)}"
+
+
+def _about(name: str) -> Callable[[Verdict, Asked], str | None]:
+    """That the verdict is about the same as what is to be served."""
+
+    def check(verdict: Verdict, asked: Asked) -> str | None:
+        if getattr(verdict, name) == getattr(asked, name):
+            return None
+        what = name.removesuffix("_digest")
+        return f": its verdict is about another {what} than what is to be served; {_again(asked)}"
+
+    return check
+
+
+def _against_the_champion(verdict: Verdict, asked: Asked) -> str | None:
+    if verdict.champion == asked.champion:
+        return None
+    then, now = (f"version {each}" if each else "none" for each in (verdict.champion, asked.champion))
+    return f": it was compared with another champion ({then}) than there is now ({now}); {_again(asked)}"
+
+
+def _passed(verdict: Verdict, asked: Asked) -> str | None:
+    """Approved, and every gate that is asked for is among its outcomes and was passed."""
+    if not verdict.approved:
+        return f" was refused: {'; '.join(verdict.reasons)}"
+    passed = {each["name"] for each in verdict.gates if each["passed"]}
+    lacking = sorted({*asked.gate_names, *(each["name"] for each in verdict.gates)} - passed)
+    return f": its verdict has no passed gate {', '.join(lacking)}; {_again(asked)}" if lacking else None
+
+
+_BOUND_TO = ("model", "version", "model_digest", "data_digest", "code_digest", "gates_digest")
+CHECKS: dict[str, Callable[[Verdict, Asked], str | None]] = {
+    "recorded": _recorded,
+    **{name: _about(name) for name in _BOUND_TO},
+    "champion": _against_the_champion,
+    "passed": _passed,
+}

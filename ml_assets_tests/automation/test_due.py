@@ -3,14 +3,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from ml_assets.assets.champion import NOTE
 from ml_assets.assets.raw_data import raw_basis
 from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.errors import SourceUnavailableError
 from ml_assets.lake import WHOLE, Lake
-from ml_assets.records import append_records, held
+from ml_assets.records import Record, append_records, held
 from ml_assets.serving.online import open_online
 from ml_assets.sources.feed import survey
-from ml_assets.spec import Gates, Retrain
+from ml_assets.spec import Gates, Metrics, Retrain
 from ml_assets_tests.project import Project
 
 
@@ -70,6 +71,34 @@ def test_changed_gates_ask_for_a_verdict_and_not_for_a_training(small: Project) 
     model = small.model()
     stricter = replace(model, spec=model.spec.model_copy(update={"gates": Gates(f1=0.6)}))
     assert due_training(stricter, small.lake).assets == ("metrics", "endpoint")
+
+
+def test_another_champion_asks_for_another_comparison_and_serving_itself_does_not(small: Project, copy: Lake) -> None:
+    model, judged = small.model(), small.latest().get("metrics", WHOLE)
+    assert judged is not None
+    assert judged.details["champion"] is None
+
+    def noted(version: str, replaced: str | None) -> tuple[tuple[str, ...], str]:
+        details = {"version": version, "replaced": replaced}
+        append_records(copy, model.name, [Record(NOTE, WHOLE, "", "", 0, "run", details=details)])
+        found = due_training(model, copy)
+        return found.assets, found.reason
+
+    assert noted("1", None) == ((), "version 1 is up to date and serves"), (
+        "it is the champion, and there was none before"
+    )
+    assert noted("7", "1") == (
+        ("metrics", "endpoint"),
+        "the newest version was not compared with the champion, version 7",
+    )
+    assert noted("1", "7")[0] == ("metrics", "endpoint"), "it was judged before there was a version 7"
+    assert noted("1", None)[0] == ()
+
+
+def test_changed_slices_ask_for_a_verdict_and_not_for_a_training(small: Project) -> None:
+    model = small.model()
+    sliced = replace(model, spec=model.spec.model_copy(update={"metrics": Metrics(slices=["zone"])}))
+    assert due_training(sliced, small.lake).assets == ("metrics", "endpoint")
 
 
 def test_changed_parameters_ask_for_a_training_at_once(small: Project) -> None:

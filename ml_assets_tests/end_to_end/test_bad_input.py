@@ -43,6 +43,7 @@ def shop(make_project: Callable[..., Project], server: S3) -> Project:
         "contract": "contract.Rows",
         "source": {"kind": "files", "uri": "{{ landing }}/shop.csv"},
         "training": {"min_rows": 100, "folds": 2},
+        "gates": {"min_rows": 10},
         "estimator": {"params": {"n_estimators": 5}},
     }
     project.add_model("shop", spec, CONTRACT)

@@ -38,8 +38,9 @@ def test_one_training_is_one_finished_run_with_all_that_belongs_to_it(small: Pro
     assert run.data.tags["model_digest"] == trained.content
     assert run.data.tags["dagster_run_id"] == trained.run_id
     client = Registry(small.settings.mlflow_uri).client
-    plots = [each.path for each in client.list_artifacts(run.info.run_id, "plots")]
-    assert plots == ["plots/calibration.png", "plots/confusion_matrix.png", "plots/roc_curve.png"]
+    plots = {each.path for each in client.list_artifacts(run.info.run_id, "plots")}
+    names = ("calibration", "confusion_matrix", "permutation_importance", "precision_recall", "roc_curve")
+    assert plots == {f"plots/{name}.png" for name in names}
 
 
 def test_a_run_says_from_what_code_data_and_environment_its_model_came(small: Project) -> None:
