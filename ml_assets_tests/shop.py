@@ -24,6 +24,7 @@ SPEC: dict[str, Any] = {
     "source": {"kind": "files", "uri": "{{ landing }}/shop.csv"},
     "training": {"min_rows": 100, "folds": 2},
     "estimator": {"params": {"n_estimators": 5, "max_depth": 4}},
+    "gates": {"min_rows": 50},
 }
 
 

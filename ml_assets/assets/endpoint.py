@@ -58,7 +58,7 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         pipeline = registry.load(model.name, version)
         threshold = trained.details.get("threshold")
         # Noted before anything is refused: a verdict against another champion makes `metrics` due.
-        append_records(tables, model.name, note_champion(registry, model.name, latest, context.run_id))
+        append_records(tables, model.name, note_champion(registry, model.name, latest, context.run.run_id))
         asked = Asked(
             model=model.name,
             version=version,
@@ -97,8 +97,8 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
         manifest = read_manifest(release)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         details = {"version": version, "release": release.name, "address": address, "since": since}
-        record = Record("endpoint", WHOLE, inputs, release.name, answers.height, context.run_id, details=details)
-        note = note_champion(registry, model.name, read_latest(tables, model.name), context.run_id)
+        record = Record("endpoint", WHOLE, inputs, release.name, answers.height, context.run.run_id, details=details)
+        note = note_champion(registry, model.name, read_latest(tables, model.name), context.run.run_id)
         append_records(tables, model.name, [*note, record])
         yield dg.MaterializeResult(
             asset_key=spec.key,

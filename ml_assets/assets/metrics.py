@@ -91,7 +91,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
                 f"train it again: materialise {model.name}/trained_model"
             )
         registry = tracking.finish(model.name, trained)
-        note = note_champion(registry, model.name, latest, context.run_id)
+        note = note_champion(registry, model.name, latest, context.run.run_id)
         latest.add(note)
         newest = _version(registry, model.name, version, about["classes"], about["threshold"])
         rows = Rows(labelled.frame, labelled.sides, model.features.names, model.contract.target, model.name)
@@ -158,7 +158,7 @@ def metrics(model: Model) -> dg.AssetsDefinition:
             "comparison": evidence.comparison.to_json(),
         }
         inputs = metrics_inputs(model, trained, rival_on_record(latest, version))
-        record = Record("metrics", WHOLE, inputs, verdict.digest, table.height, context.run_id, details=details)
+        record = Record("metrics", WHOLE, inputs, verdict.digest, table.height, context.run.run_id, details=details)
         append_records(tables, model.name, [*note, record])
         for each in outcomes:
             context.log.info(f"gate {each.name}: {'passed' if each.passed else 'failed'}: {each.reason}")

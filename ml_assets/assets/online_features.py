@@ -117,7 +117,7 @@ def online_features(model: Model) -> dg.AssetsDefinition:
                 "failures": count_failures(ONLINE, table),
             }
             record = Record(
-                ASSET, WHOLE, inputs, digest_of(marks), table.height, context.run_id, version, details=details
+                ASSET, WHOLE, inputs, digest_of(marks), table.height, context.run.run_id, version, details=details
             )
             append_records(tables, model.name, [record])
         for view, count in written.items():

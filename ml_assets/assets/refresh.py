@@ -82,7 +82,7 @@ def refresh(
             and each in bases
             and any(latest.state(asset, each, bases[each]) is State.DUE for asset in schemas)
         ]
-    writer = Writer(lake, model, schemas, bases, latest, context.run_id)
+    writer = Writer(lake, model, schemas, bases, latest, context.run.run_id)
     refused: dict[str, str] = {}
     # A run from the command line does not wait in Dagster's queue.
     with lake.alone(model.name, next(iter(schemas))):

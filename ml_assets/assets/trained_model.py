@@ -252,7 +252,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 },
             }
             record = Record(
-                "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run_id, details=details
+                "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run.run_id, details=details
             )
             append_records(tables, model.name, [record])
         link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ml_assets.errors import MlAssetsError
+from ml_assets.errors import InvalidRequestError, MlAssetsError
 from ml_assets.serving.batching import Batcher
 from ml_assets.serving.bundle import MANIFEST, POINTER, read_pointer
 from ml_assets.serving.online import open_online
@@ -58,7 +58,7 @@ class Served:
         """A model by its name; without one, the only model.
 
         Raises:
-            UnknownModelError: naming those that there are.
+            UnknownModelError, InvalidRequestError: naming those that there are.
         """
         if model is None and len(self.models) == 1:
             return next(iter(self.models.values()))
@@ -66,7 +66,7 @@ class Served:
             return self.models[model]
         known = ", ".join(sorted(self.models)) or "none yet"
         if model is None:
-            raise UnknownModelError(f"say which model: POST /models/<model>/predict; there is {known}")
+            raise InvalidRequestError(f"say which model: POST /models/<model>/predict; there is {known}")
         raise UnknownModelError(f"no model {model!r} serves here; there is {known}")
 
     def refresh(self) -> None:

@@ -107,7 +107,7 @@ def killed(shop: Project) -> Iterator[Kill]:
 def test_killed_while_fitting_and_again_once_registered_it_is_one_run_without_an_orphan(
     shop: Project, killed: Kill
 ) -> None:
-    killed("after", "ml_assets.ml.training:_fit")  # the first of three fits
+    killed("after", "ml_assets.ml.cross_validation:fit")  # the first of three fits
     (run,) = runs(shop)
     assert (run.info.status, run.data.tags["ml_assets.attempt"]) == ("RUNNING", "1")
     assert registered(shop) == {}

@@ -25,9 +25,10 @@ from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.lake import WHOLE
 from ml_assets.registry import Registry
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE, sha256, write_pointer
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE, write_pointer
 from ml_assets_tests.deployment.test_release import released
 from ml_assets_tests.project import Project, free_port, wait_until
+from ml_assets_tests.releases import sealed
 from ml_assets_tests.shop import NAME as SHOP
 from ml_assets_tests.shop import add_shop
 
@@ -69,11 +70,8 @@ def test_a_server_refuses_a_release_whose_pipeline_is_a_pickle_or_names_a_type_t
     (release / GRAPH).unlink()
     (release / PIPELINE).write_bytes(content)
     manifest = msgspec.json.decode((release / MANIFEST).read_bytes())
-    manifest |= {
-        "scorer": "scikit-learn",
-        "files": {name: sha256((release / name).read_bytes()) for name in (GOLDEN, PIPELINE)},
-    }
-    (release / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    del manifest["files"][GRAPH]
+    sealed(release, manifest | {"scorer": "scikit-learn", "files": manifest["files"] | {PIPELINE: ""}})
     target = LocalTarget(tmp_path, tmp_path / "releases", free_port())
     said = (
         "is no skops file, and nothing else is read"
@@ -101,9 +99,11 @@ def test_mlflow_is_given_no_pickle(shop: Project) -> None:
     assert {"MLmodel", "model.skops", "requirements.txt", "reproduce.json", "contract.py", "roc_curve.png"} <= {
         path.name for path in files
     }
-    assert {path.suffix for path in files} <= {"", ".json", ".png", ".py", ".skops", ".txt", ".yaml"}
+    assert {path.suffix for path in files} <= {"", ".html", ".json", ".npy", ".png", ".py", ".skops", ".txt", ".yaml"}
     for path in files:
         assert not path.read_bytes().startswith(b"\x80"), f"{path} begins like a pickle"
+        if path.suffix == ".npy":
+            assert np.load(path, allow_pickle=False).dtype != object
     (stored,) = (path for path in files if path.suffix == ".skops")
     with zipfile.ZipFile(stored) as packed:
         for name in packed.namelist():
