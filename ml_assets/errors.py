@@ -29,6 +29,10 @@ class BatchRefusedError(MlAssetsError):
     """The rows of one partition break the contract as a whole, so that nothing of them is written."""
 
 
+class RunFailedError(MlAssetsError):
+    """A run that a command started failed; the message has what its steps said."""
+
+
 class TrainingError(MlAssetsError):
     """A model cannot be trained on the rows that are there."""
 

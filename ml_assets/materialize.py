@@ -18,7 +18,7 @@ from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.automation.jobs import by_hand
 from ml_assets.automation.requests import data_requests, training_requests
 from ml_assets.component import TabularModel
-from ml_assets.errors import ModelDefinitionError
+from ml_assets.errors import ModelDefinitionError, RunFailedError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
@@ -62,7 +62,7 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
         The ids of the runs, none if nothing was due.
 
     Raises:
-        dagster.Failure: if a run fails, with its step's message.
+        RunFailedError: if a run fails, with its step's message.
     """
     lake = Lake(settings.lake)
     data = due_data(model, lake, _online(settings, model))
@@ -85,7 +85,7 @@ def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tup
         Rejected rows before and after.
 
     Raises:
-        dagster.Failure: if a run fails, with its step's message.
+        RunFailedError: if a run fails, with its step's message.
     """
     lake = Lake(settings.lake)
     before = _rejected(lake, model)
@@ -145,7 +145,7 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
                 if any(_was_interrupted(each.step_failure_data.error) for each in failed):
                     raise KeyboardInterrupt
                 causes = "; ".join(_cause(each.step_failure_data.error) for each in failed) or "see the run in the UI"
-                raise dg.Failure(f"run {result.run_id} failed: {causes}")
+                raise RunFailedError(f"run {result.run_id} failed: {causes}")
     return runs
 
 

@@ -115,7 +115,7 @@ def environment_of(name: str, folder: Path) -> Path:
         uv = str(Path(sys.executable).with_name("uv"))
         lock = PROJECT_ROOT / "requirements.lock"
         subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--python", str(python)]
+        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
         if name == "ml-assets":
             install += ["--constraint", str(lock), "--editable", str(PROJECT_ROOT)]
         else:
@@ -149,7 +149,7 @@ class Way:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder or self.home,
-                env=os.environ | QUIET | {"HOME": str(self.home), "PYTHONPATH": str(HERE)} | self.environment,
+                env=_environment() | QUIET | {"HOME": str(self.home), "PYTHONPATH": str(HERE)} | self.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -165,6 +165,11 @@ class Way:
             sys.exit((self.home / "log").read_text()[-3000:] + f"\n{' '.join(command)} ended with {status}")
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return Took(seconds, cpu, verdict, verdict_cpu)
+
+
+def _environment() -> dict[str, str]:
+    # Where a shell or an image sets it, each process would compile all packages anew.
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _cpu_of(pid: int) -> float:

@@ -27,7 +27,7 @@ def show(settings: Settings, days: int) -> None:
     """Land, materialise what is due, prove the endpoint, summarise.
 
     Raises:
-        click.ClickException: if anything of it did not happen.
+        RunFailedError, click.ClickException: if anything of it did not happen.
     """
     started = time.monotonic()
     folder = folder_of(settings)
@@ -39,12 +39,7 @@ def show(settings: Settings, days: int) -> None:
     prepare_dagster_home(settings)
     click.echo("Looking for what is due ...")
     model = models_of(settings)[MODEL]
-    import dagster as dg
-
-    try:
-        runs = materialize_due(settings, model, click.echo)
-    except dg.Failure as failure:
-        raise click.ClickException(str(failure.description)) from None
+    runs = materialize_due(settings, model, click.echo)
     target = LocalTarget.of(settings)
     answer = _prove(settings, target, fresh=bool(runs))
     click.echo("")

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-import requests
 
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
@@ -58,6 +57,8 @@ class LocalTarget:
 
     def url(self) -> str | None:
         """Address of the running server; None if none answers."""
+        import requests  # a tenth of a second, which a process that finds nothing due need not spend
+
         try:
             known = json.loads(self._address.read_bytes())
             url = f"http://127.0.0.1:{known['port']}"
@@ -69,6 +70,8 @@ class LocalTarget:
 
     def health(self) -> dict[str, Any] | None:
         """What the running server says of itself; None if none answers."""
+        import requests
+
         url = self.url()
         return dict(requests.get(f"{url}/health", timeout=5).json()) if url else None
 
@@ -158,6 +161,8 @@ class LocalTarget:
         self, model: str, rows: list[dict[str, Any]], url: str | None = None, looked_up: Any = None
     ) -> dict[str, Any]:
         """The server's answer to some rows, with what it looks up itself or with what was looked up for them before."""
+        import requests
+
         url = url or self.url()
         if url is None:
             raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
@@ -173,6 +178,8 @@ class LocalTarget:
         Raises:
             EndpointError: if it refuses the release, or takes longer than `START_SECONDS`.
         """
+        import requests
+
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             health = requests.get(f"{url}/health", timeout=5).json()

@@ -36,11 +36,14 @@ class Local:
         import joblib
         from threadpoolctl import threadpool_limits
 
-        workers = min(joblib.cpu_count(), len(calls))
-        threads = joblib.cpu_count() // max(workers, 1)
+        cores = joblib.cpu_count()
+        workers = min(cores, len(calls))
+        # The last ones, which do not fill all cores, share them, or the others would be idle.
+        last = len(calls) % workers if workers else 0
         with threadpool_limits(1):
             yield from joblib.Parallel(workers, backend="threading", return_as="generator")(
-                joblib.delayed(_alone)(function, threads, *call) for call in calls
+                joblib.delayed(_alone)(function, cores // (last if left <= last else workers), *call)
+                for left, call in zip(range(len(calls), 0, -1), calls, strict=True)
             )
 
     def fit(self, function: Callable[[int], Any]) -> Any:

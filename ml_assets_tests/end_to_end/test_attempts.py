@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from mlflow.entities import Run
 
+from ml_assets.errors import RunFailedError
 from ml_assets.lake import WHOLE
 from ml_assets.registry import STATE_TAG, Registry
 from ml_assets_tests.project import PROJECT_ROOT, Project
@@ -188,7 +189,7 @@ def test_a_run_that_is_executed_again_goes_on_in_its_run(
     add_shop(shop, estimator={"params": {"n_estimators": 8, "max_depth": 4}})
     before, kept = len(runs(shop)), registered(shop)
     fails_once(OSError("the disk is full"))
-    with pytest.raises(dg.Failure, match="the disk is full"):
+    with pytest.raises(RunFailedError, match="the disk is full"):
         shop.materialize(NAME)
     failed = runs(shop)[-1]
     assert failed.info.status == "FAILED"
@@ -218,7 +219,7 @@ def test_another_training_after_a_failed_one_is_another_run(
     add_shop(shop, estimator={"params": {"n_estimators": 9, "max_depth": 4}})
     before = len(runs(shop))
     fails_once(OSError("the disk is full"))
-    with pytest.raises(dg.Failure, match="the disk is full"):
+    with pytest.raises(RunFailedError, match="the disk is full"):
         shop.materialize(NAME)
     add_shop(shop)  # as it was trained first: equal inputs, but that run has succeeded long ago
     shop.materialize(NAME)

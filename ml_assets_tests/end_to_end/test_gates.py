@@ -6,7 +6,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from ml_assets.errors import TrainingError
+from ml_assets.errors import RunFailedError, TrainingError
 from ml_assets.lake import WHOLE
 from ml_assets.ml.verdict import Verdict
 from ml_assets.registry import VERDICT_TAG, Registry
@@ -35,7 +35,7 @@ def refused(make_project: Callable[..., Project]) -> Project:
     project = make_project("gate")
     project.add_demo_model(**(SMALL_MODEL | {"gates": {"f1": 0.999}}))
     project.land(5)
-    with pytest.raises(dg.Failure, match="gate_f1"):
+    with pytest.raises(RunFailedError, match="gate_f1"):
         project.materialize()
     return project
 
@@ -81,7 +81,7 @@ def test_what_served_before_serves_on_when_a_later_version_is_refused(project: P
     project.land(5)
     project.materialize()
     project.add_demo_model(**(SMALL_MODEL | {"gates": {"f1": 0.999}, "estimator": {"params": {"n_estimators": 11}}}))
-    with pytest.raises(dg.Failure, match="gate_f1"):
+    with pytest.raises(RunFailedError, match="gate_f1"):
         project.materialize()
     assert not endpoint_alone(project).success
     health = project.target.health()

@@ -14,6 +14,7 @@ import yaml
 from ml_assets.automation.due import due_data
 from ml_assets.checks import ACCEPTANCE
 from ml_assets.demo.business import FIRST_DAY, Business
+from ml_assets.errors import RunFailedError
 from ml_assets.materialize import replay
 from ml_assets_tests.project import SMALL_MODEL, Project
 
@@ -66,7 +67,7 @@ def test_29_days_are_in_and_one_is_refused_before_anything_of_it_is_written(mont
     said = (
         rf"{BAD}: late_deliveries/raw_data {BAD}: \d+ of \d+ rows \(5\d\.\d%\) break the contract, and limits.rejected"
     )
-    with pytest.raises(dg.Failure, match=said):
+    with pytest.raises(RunFailedError, match=said):
         month.materialize()
     month.materialize()
     latest = month.latest()
@@ -132,7 +133,7 @@ def test_rejected_rows_are_replayed_after_the_contract_was_mended_and_replay_is_
 def test_the_check_of_raw_data_says_what_was_not_accepted(month: Project) -> None:
     job = month.definitions().resolve_job_def("late_deliveries")
     spoil(orders(month, "2025-01-20"))
-    with pytest.raises(dg.Failure):
+    with pytest.raises(RunFailedError):
         month.materialize()
     with month.active(), dg.DagsterInstance.get() as instance:
         key = dg.AssetKey(["late_deliveries", "raw_data"])

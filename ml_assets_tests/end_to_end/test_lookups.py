@@ -12,6 +12,7 @@ import requests
 
 from ml_assets.automation.due import due_data
 from ml_assets.automation.reports import unreported
+from ml_assets.errors import RunFailedError
 from ml_assets.lake import WHOLE
 from ml_assets.materialize import replay
 from ml_assets_tests.project import SMALL_MODEL, Project
@@ -240,7 +241,7 @@ def test_features_wait_for_a_side_table_that_never_came_and_heal_by_themselves(
     project = project_with_lookups(make_project, "late-lookup", training=NONE)
     for day in range(1, 6):
         wind(project, day)
-    with pytest.raises(dg.Failure, match=r"the lookup 'zones' holds nothing yet; look at .*zones\.csv"):
+    with pytest.raises(RunFailedError, match=r"the lookup 'zones' holds nothing yet; look at .*zones\.csv"):
         project.materialize()
     assert contents(project, "cleaned_data").keys() == set(DAYS)
     assert not contents(project, "features")
@@ -257,7 +258,7 @@ def test_a_day_with_too_many_unmatched_rows_is_refused_alone_until_its_side_tabl
     for day in (1, 2, 4, 5):
         wind(project, day)
     zones(project)
-    with pytest.raises(dg.Failure, match=r"features 2025-01-03: .* find no row in the lookup 'forecast'"):
+    with pytest.raises(RunFailedError, match=r"features 2025-01-03: .* find no row in the lookup 'forecast'"):
         project.materialize()
     assert contents(project, "features").keys() == set(DAYS) - {"2025-01-03"}
     assert due(project) == []

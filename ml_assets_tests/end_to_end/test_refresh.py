@@ -10,7 +10,7 @@ import pytest
 
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.demo.business import FIRST_DAY
-from ml_assets.errors import TrainingError
+from ml_assets.errors import RunFailedError, TrainingError
 from ml_assets.lake import WHOLE
 from ml_assets.records import Record
 from ml_assets_tests.project import SMALL, SMALL_MODEL, Project
@@ -134,7 +134,9 @@ def test_a_file_without_a_column_is_refused_by_name_and_the_other_days_are_finis
     frame = pl.read_parquet(orders(made, 2))
     frame.with_columns(pl.col("order_value") + 2).write_parquet(orders(made, 2))
     before = records(made)
-    with pytest.raises(dg.Failure, match=r"1 partition\(s\) were refused .* 2025-01-01: .* lacks the column 'items'"):
+    with pytest.raises(
+        RunFailedError, match=r"1 partition\(s\) were refused .* 2025-01-01: .* lacks the column 'items'"
+    ):
         made.materialize()
     after = records(made)
     assert after["raw_data", "2025-01-01"] == before["raw_data", "2025-01-01"]
@@ -182,7 +184,7 @@ def test_a_target_that_is_null_in_all_rows_is_one_message(project: Project) -> N
     for path in project.land(3):
         if path.parent.name == "outcomes":
             pl.read_parquet(path).with_columns(late=pl.lit(None, pl.Boolean)).write_parquet(path)
-    with pytest.raises(dg.Failure, match=r"late_deliveries: the target 'late' is null in all [\d,]+ cleaned rows"):
+    with pytest.raises(RunFailedError, match=r"late_deliveries: the target 'late' is null in all [\d,]+ cleaned rows"):
         project.materialize()
     assert project.latest().get("trained_model", WHOLE) is None
     assert len(project.latest().of("features")) == 3

@@ -55,6 +55,24 @@ def test_a_second_run_computes_nothing_again_and_says_so(demo: tuple[Project, st
     assert project.materializations() == before
 
 
+def test_refresh_makes_what_is_due_of_any_model_and_says_in_one_line_what_failed(
+    demo: tuple[Project, str], project: Project
+) -> None:
+    made, _ = demo
+    before = made.materializations()
+    done = made.run("ml-assets", "refresh", "late_deliveries")
+    assert (done.returncode, done.stdout) == (0, "late_deliveries: nothing was due.\n")
+    assert made.materializations() == before
+    project.add_demo_model(**(SMALL_MODEL | {"gates": {"f1": 0.9999}}))
+    project.land(8)
+    refused = project.run("ml-assets", "refresh", "late_deliveries")
+    assert refused.returncode == 1
+    assert "gate_f1" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    unknown = project.run("ml-assets", "refresh", "nothing")
+    assert (unknown.returncode, "holds no model 'nothing'; it has late_deliveries" in unknown.stderr) == (1, True)
+
+
 def test_a_run_after_the_server_was_stopped_brings_it_back(demo: tuple[Project, str]) -> None:
     project, _ = demo
     assert project.run("ml-assets", "stop").stdout.startswith("The endpoint server was stopped")

@@ -4,11 +4,11 @@ import hashlib
 import json
 import platform
 
-import dagster as dg
 import mlflow
 import pytest
 from mlflow.entities import Run
 
+from ml_assets.errors import RunFailedError
 from ml_assets.lake import WHOLE
 from ml_assets.provenance import files_of
 from ml_assets.registry import Registry
@@ -99,7 +99,7 @@ def test_the_registered_version_has_a_signature_from_the_contract_and_loads_with
 def test_a_training_that_fails_ends_its_run_as_failed_and_registers_nothing(project: Project) -> None:
     project.add_demo_model(**(SMALL_MODEL | {"estimator": {"params": {"oob_score": True, "bootstrap": False}}}))
     project.land(4)
-    with pytest.raises(dg.Failure, match=r"late_deliveries: scikit-learn refuses to fit: .*[Oo]ut of bag"):
+    with pytest.raises(RunFailedError, match=r"late_deliveries: scikit-learn refuses to fit: .*[Oo]ut of bag"):
         project.materialize()
     assert [run.info.status for run in runs(project)] == ["FAILED"]
     assert not Registry(project.settings.mlflow_uri).client.search_model_versions(f"name = '{MODEL}'")
