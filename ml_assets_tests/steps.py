@@ -58,10 +58,8 @@ def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None, *, 
             if {key.path[-1] for key in step.keys} & set(stretch.assets):
                 if apart:
                     forget()
-                _make(
-                    _Context(step, stretch.partitions, SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})),
-                    lake,
-                )
+                run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
+                _make(_Context(step, stretch.partitions, run), lake)
     return [each.partitions for each in stretches]
 
 
