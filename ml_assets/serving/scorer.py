@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
@@ -19,6 +19,13 @@ from ml_assets.serving.look_up import LookedUp, look_up
 from ml_assets.serving.online import OnlineStore
 
 TOLERANCE = 1e-9  # between a golden row's recorded score and the one computed here
+
+
+class Answered(NamedTuple):
+    """Answers to some rows, and what was looked up for them: one row for each, None where nothing is looked up."""
+
+    answers: list[dict[str, Any]]
+    looked_up: pl.DataFrame | None = None
 
 
 class Scorer:
@@ -58,6 +65,10 @@ class Scorer:
             return {view: dict(counts) for view, counts in self._counts.items()}
 
     def predict(self, rows: Any, looked_up: Any = None) -> list[dict[str, Any]]:
+        """The answers of `answer`."""
+        return self.answer(rows, looked_up).answers
+
+    def answer(self, rows: Any, looked_up: Any = None) -> Answered:
         """An answer per row: `label` and `score` (of the last class) for two classes, `label` and `scores` by class for
         several, `value` for regression; and `missing`, if a side table or group had nothing for the row.
 
@@ -80,12 +91,13 @@ class Scorer:
         for answer, without in zip(answers, missing, strict=True):
             if without:
                 answer["missing"] = without
-        return answers
+        beside = [column.name for column in self.manifest.beside]
+        return Answered(answers, frame.select(beside) if beside else None)
 
     def read(self, rows: Any, looked_up: Any = None) -> tuple[pl.DataFrame, list[dict[str, str]]]:
         """Rows with all columns that the features read, and for each the views that had nothing for it, and why."""
         manifest = self.manifest
-        beside = [column for view in manifest.views for column in view.columns.values()]
+        beside = manifest.beside
         if isinstance(rows, list):
             _refuse_looked_up(rows, manifest)
         frame = frame_of(rows, manifest.inputs, manifest.null_values)
