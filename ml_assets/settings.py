@@ -17,6 +17,7 @@ from ml_assets.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "ML_ASSETS_"
+JOURNAL = Path("predictions") / "journal"  # the prediction log as the endpoint server writes it, below `home`
 
 
 class Settings(BaseModel):
@@ -165,7 +166,7 @@ class Settings(BaseModel):
     @property
     def journal(self) -> Path:
         """The prediction log, as the endpoint server writes it."""
-        return self.home / "predictions" / "journal"
+        return self.home / JOURNAL
 
     @property
     def searches(self) -> Path:

@@ -586,6 +586,15 @@ class Endpoint(Spec):
     target: Literal["local"] = "local"
 
 
+class Feedback(Spec):
+    """How predictions are held against what came true."""
+
+    delay: Duration | None = Field(
+        None,
+        description="How long after a day nearly all its predictions' outcomes are known. Default: split.gap, else 7d.",
+    )
+
+
 class Retrain(Spec):
     """When a model is trained again without anybody asking for it."""
 
@@ -627,7 +636,13 @@ class ModelSpec(Spec):
     metrics: Metrics = Metrics()
     gates: Gates = Gates()
     endpoint: Endpoint = Endpoint()
+    feedback: Feedback = Feedback()
     retrain: Retrain = Retrain()
+
+    @property
+    def outcome_delay(self) -> timedelta:
+        """How long after a day nearly all outcomes of its predictions are known."""
+        return parse_duration(self.feedback.delay or self.split.gap or "7d")
 
     @property
     def primary_metric(self) -> str:

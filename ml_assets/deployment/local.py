@@ -20,7 +20,7 @@ from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
 from ml_assets.serving.ids import PROBE
 from ml_assets.serving.scorer import require_equal
-from ml_assets.settings import Settings
+from ml_assets.settings import JOURNAL, Settings
 
 START_SECONDS = 60.0
 PORTS_TO_TRY = 50
@@ -51,6 +51,10 @@ class LocalTarget:
     @property
     def _address(self) -> Path:
         return self.home / "endpoint.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / JOURNAL
 
     @property
     def log(self) -> Path:

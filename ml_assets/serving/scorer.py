@@ -82,12 +82,11 @@ class Scorer:
         """
         frame, missing = self.read(rows, looked_up)
         try:
-            scores = self.estimator.scores(self.features.compute(frame))
+            answers = self.answers_of(self.features.compute(frame))
         except MlAssetsError:
             raise
         except Exception as error:
             raise InvalidRequestError(f"these rows cannot be scored: {error}") from error
-        answers = self._answers(scores)
         for answer, without in zip(answers, missing, strict=True):
             if without:
                 answer["missing"] = without
@@ -115,7 +114,9 @@ class Scorer:
                 self._counts[view] += counts
         return frame.hstack(found.columns), found.missing
 
-    def _answers(self, scores: Any) -> list[dict[str, Any]]:
+    def answers_of(self, features: pl.DataFrame) -> list[dict[str, Any]]:
+        """An answer for each row of features."""
+        scores = self.estimator.scores(features)
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes
