@@ -68,6 +68,7 @@ def _prove(settings: Settings, target: LocalTarget, *, fresh: bool) -> str:
         # The first orders of the day after the last one that landed. Once that day lands, it is known how they went.
         orders = Business().asked(_next_day(settings), 3)
         answer = target.ask(MODEL, orders, url, ids=[each["order_id"] for each in orders])
+        target.wait_until_logged(url)
     except EndpointError as error:
         raise click.ClickException(str(error)) from None
     told = ", ".join(

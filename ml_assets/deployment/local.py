@@ -211,6 +211,21 @@ class LocalTarget:
             time.sleep(0.05)
         raise EndpointError(f"the endpoint server did not take up {model} release {release} in {START_SECONDS:.0f} s")
 
+    def wait_until_logged(self, url: str) -> None:
+        """Wait until what was answered lies in the prediction log's files, or was counted as lost.
+
+        Raises:
+            EndpointError: if that takes longer than `START_SECONDS`.
+        """
+        import requests
+
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if not requests.get(f"{url}/health", timeout=5).json()["prediction_log"].get("waiting"):
+                return
+            time.sleep(0.02)
+        raise EndpointError(f"the endpoint server did not write its prediction log in {START_SECONDS:.0f} s")
+
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
         self.home.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from ml_assets.ml.training import KNOWN_AT
 from ml_assets.spec import Task
 
 OUTCOME = "outcome_"  # before the columns of an outcome
+KNOWN = "known_at"
 _ORDER = ["received_at", "request_id", "row"]
 _CARRIED = ("request_id", "row", "received_at", "version", "release")
 
@@ -29,7 +30,7 @@ def feedback_schema(contract: Contract, key: Sequence[str], task: Task) -> pa.Da
     for name in contract.having("outcome", "target"):
         # What an outcome may be was checked when it arrived; there is none yet where it is null.
         columns[OUTCOME + name] = pa.Column(contract.types[name], nullable=True)
-    columns[OUTCOME + KNOWN_AT] = pa.Column(TIME, nullable=True, description="When it became known, as far as said")
+    columns[KNOWN] = pa.Column(TIME, nullable=True, description="When the outcome became known, as far as that is said")
     return pa.DataFrameSchema(
         columns,
         unique=[*(KEY + name for name in key), "version"],
@@ -63,8 +64,8 @@ def joined(counted_rows: pl.DataFrame, outcomes: pl.DataFrame, schema: pa.DataFr
     Args:
         outcomes: the latest known of each key; shape (n, key + outcome columns + `_known_at`).
     """
-    named = outcomes.rename({name: OUTCOME + name for name in outcomes.columns if name not in key})
-    named = named.rename({name: KEY + name for name in key})
+    said = {name: OUTCOME + name for name in outcomes.columns} | {KNOWN_AT: KNOWN}
+    named = outcomes.rename(said | {name: KEY + name for name in key})
     on = [KEY + name for name in key]
     found = counted_rows.join(named, on=on, how="left", maintain_order="left")
     lacking = [
