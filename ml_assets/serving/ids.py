@@ -29,7 +29,7 @@ def id_in(headers: dict[bytes, bytes], name: bytes) -> str | None:
     if given is None:
         return None
     text = given.decode("latin-1")
-    if not _ID.match(text):
+    if not _ID.fullmatch(text):
         raise InvalidRequestError(
             f"{name.decode()} {text!r:.80} is no id: 1 to 128 visible ASCII letters, without blanks"
         )
