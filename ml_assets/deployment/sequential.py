@@ -5,12 +5,12 @@ request (0 or 1), a score that is at most x (0 or 1), the loss of a prediction.
 
 How. Of n values in [0, 1] with the sum s and the mean p, the beta-binomial mixture
 
-    M(p) = B(1 + s, 1 + n - s) / (p^s (1 - p)^(n - s))
+    M(p) = B(1/2 + s, 1/2 + n - s) / (B(1/2, 1/2) p^s (1 - p)^(n - s))
 
 is a nonnegative supermartingale that starts at 1 (Robbins 1970; Howard, Ramdas, McAuliffe and Sekhon 2021,
 "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49(2), on sub-Bernoulli
 processes: for values between 0 and 1 the likelihood ratio of Bernoulli trials is convex in the value, so its mean is
-at most 1 as well). By Ville's inequality it ever reaches 1/alpha with a probability of at most alpha. Two sides whose
+at most 1 as well; the prior of Jeffreys, because the shares that matter are small). By Ville's inequality it ever reaches 1/alpha with a probability of at most alpha. Two sides whose
 requests are independent give the product of two of them. A hypothesis about the difference names many pairs of means:
 the least product over all of them is an *e-process* (Wasserman, Ramdas and Balakrishnan 2020, "Universal inference",
 PNAS 117(29); for two shares Turner and Grünwald 2023, "Exact anytime-valid confidence intervals for contingency tables
@@ -57,7 +57,7 @@ class Sums:
     @property
     def mean(self) -> np.ndarray:
         """By stratum and question; a half where there is nothing."""
-        return np.divide(self.total, self.count, out=np.full(self.total.shape, 0.5), where=self.count > 0)
+        return np.asarray(np.where(self.count > 0, self.total / np.maximum(self.count, 1.0), 0.5))
 
 
 def _likelihood(sums: Sums, mean: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def _likelihood(sums: Sums, mean: np.ndarray) -> np.ndarray:
 
 
 def _mixture(sums: Sums) -> np.ndarray:
-    return np.asarray(betaln(1 + sums.total, 1 + sums.count - sums.total))
+    return np.asarray(betaln(0.5 + sums.total, 0.5 + sums.count - sums.total) - betaln(0.5, 0.5))
 
 
 def evidence_on_share(sums: Sums, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -77,10 +77,9 @@ def evidence_on_share(sums: Sums, share: float) -> tuple[np.ndarray, np.ndarray]
     best, mean = _likelihood(sums, sums.mean), sums.mean
     there = _likelihood(sums, np.full(mean.shape, float(share)))
     mixture = _mixture(sums)
-    return (
-        np.sum(mixture - np.where(mean > share, there, best), axis=0),
-        np.sum(mixture - np.where(mean < share, there, best), axis=0),
-    )
+    at_most = np.sum(mixture - np.where(mean > share, there, best), axis=0)
+    at_least = np.sum(mixture - np.where(mean < share, there, best), axis=0)
+    return np.asarray(at_most), np.asarray(at_least)
 
 
 def evidence_on_difference(
@@ -99,10 +98,9 @@ def evidence_on_difference(
     mixture = _mixture(one) + _mixture(other)
     scale = 1.0 if paired is None else np.where(paired, 0.5, 1.0).reshape(-1, 1)
     found = one.mean - other.mean
-    return (
-        np.sum(scale * (mixture - np.where(found > difference, there, best)), axis=0),
-        np.sum(scale * (mixture - np.where(found < difference, there, best)), axis=0),
-    )
+    at_most = np.sum(scale * (mixture - np.where(found > difference, there, best)), axis=0)
+    at_least = np.sum(scale * (mixture - np.where(found < difference, there, best)), axis=0)
+    return np.asarray(at_most), np.asarray(at_least)
 
 
 def _most_likely(one: Sums, other: Sums, difference: float) -> np.ndarray:
@@ -118,7 +116,7 @@ def _most_likely(one: Sums, other: Sums, difference: float) -> np.ndarray:
             rises = slope > 0
             low, high = np.where(rises, middle, low), np.where(rises, high, middle)
     middle = (low + high) / 2
-    return _likelihood(one, np.clip(middle + difference, 0, 1)) + _likelihood(other, middle)
+    return np.asarray(_likelihood(one, np.clip(middle + difference, 0, 1)) + _likelihood(other, middle))
 
 
 def interval_of_difference(

@@ -37,7 +37,7 @@ def test_the_hypothesis_is_judged_by_its_likeliest_pair_of_means(one: Sums, othe
 def _product(sums: Sums, mean: np.ndarray) -> np.ndarray:
     """Logarithm of the supermartingale of a side by its definition, by other functions."""
     count, total = float(sums.count[0, 0]), float(sums.total[0, 0])
-    mixture = math.lgamma(1 + total) + math.lgamma(1 + count - total) - math.lgamma(2 + count)
+    mixture = math.lgamma(0.5 + total) + math.lgamma(0.5 + count - total) - math.lgamma(1 + count) - math.log(math.pi)
     with np.errstate(divide="ignore"):
         ones = total * np.log(mean) if total else 0.0
         zeros = (count - total) * np.log(1 - mean) if count > total else 0.0
