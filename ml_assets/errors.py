@@ -57,6 +57,14 @@ class EndpointError(MlAssetsError):
     """The endpoint server does not run, or does not answer as the release says that it must."""
 
 
+class TargetError(MlAssetsError):
+    """A target of rollouts refuses what it is asked for, and would again."""
+
+
+class TargetUnavailableError(TargetError):
+    """A target does not answer, or is busy; the same call may do at the next tick."""
+
+
 class OnlineStoreError(MlAssetsError):
     """The online store does not answer, or holds what cannot be read; a request that needs it is answered with
     `status`.

@@ -19,7 +19,7 @@ TEMPLATE_VARIABLES = ("landing",)
 TABLES = frozenset(
     {
         *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
-        *("batches", "surveys", "ledger", "predictions", "feedback", "monitoring"),
+        *("batches", "surveys", "ledger", "rollouts", "predictions", "feedback", "monitoring"),
     }
 )
 Task = Literal["binary", "multiclass", "regression"]
