@@ -10,6 +10,7 @@ from ml_assets.errors import MlAssetsError
 from ml_assets.settings import Settings
 
 DAY = click.DateTime(["%Y-%m-%d"])
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,6 +120,29 @@ def replay(model: str) -> None:
     prepare_dagster_home(settings)
     before, after = replay_rows(settings, model_of(settings, model), click.echo)
     click.echo(f"{model}: {before:,} rejected rows before, {after:,} now.")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--to", default="previous", show_default=True, help="Version or release that served before.")
+def rollback(model: str, to: str) -> None:
+    """Put the last champion back by hand, or end a rollout that is under way."""
+    from ml_assets.materialize import model_of, prepare_dagster_home, roll_back
+
+    settings = Settings.from_environment()
+    prepare_dagster_home(settings)
+    roll_back(settings, model_of(settings, model), to, click.echo)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--at", type=MOMENT, help="Time (UTC); default: now.")
+@click.option("--key", help="Of the entity or request, whose side of a split is wanted.")
+def served(model: str, at: datetime | None, key: str | None) -> None:
+    """Which release served from when to when; with --key, which one answered a key at a time."""
+    from ml_assets.served import tell_served
+
+    tell_served(Settings.from_environment(), model, at, key, click.echo)
 
 
 @cli.command()
