@@ -219,14 +219,15 @@ def _at_rest(seen: Seen, plan: Plan, state: State | None) -> Action:
         owner = served if served.version == seen.alias else None
     else:
         owner = None
+    asked = seen.asked if seen.asked not in (None, owner) else None
     if state is not None:
         if _served(seen.described) != _served(state.serves):
             return Enter(replace(state, at=seen.now, serves=seen.described))
-        if not seen.described.alone(owner.name if owner else None):
-            return Call("rollback" if owner is None or state.phase is not Phase.PROMOTED else "promote", owner)
+        # A target that refuses what served there does not keep a person from putting another release in its place.
+        if not seen.described.alone(owner.name if owner else None) and asked is None:
+            return Call("promote" if state.phase is Phase.PROMOTED else "rollback", owner)
         if seen.alias != (owner.version if owner else None):
             return Alias(owner.version if owner else None)
-    asked = seen.asked if seen.asked not in (None, owner) else None
     new = asked or seen.approved
     if new is None or new == owner:
         return Wait(f"{owner.name} serves" if owner else "no release is approved")

@@ -14,6 +14,7 @@ from ml_assets.deployment.targets import Described, Histogram, Observation, Rele
 from ml_assets.errors import TargetError, TargetUnavailableError
 from ml_assets.lake import Lake
 from ml_assets.rollouts import LakeJournal, serving_history, who_answered
+from ml_assets_tests.drills.rollouts import FAULTS, NO_MARGINS, Fault, many
 from ml_assets_tests.rollouts import Clock, MemoryJournal, MemoryRegistry, MemoryTarget, release, side
 
 PLAN = Plan(bake=timedelta(minutes=10), requests=100, limit=timedelta(hours=24))
@@ -159,7 +160,9 @@ def test_champions_own_errors_are_not_held_against_the_challenger(rollouts: Roll
     assert rollouts.phase is Phase.BAKING
 
 
-@pytest.mark.parametrize(("undecided", "phase", "alias"), [("keep", Phase.INCONCLUSIVE, "1"), ("promote", Phase.PROMOTED, "2")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("undecided", "phase", "alias"), [("keep", Phase.INCONCLUSIVE, "1"), ("promote", Phase.PROMOTED, "2")]
+)
 def test_an_undecided_rollout_ends_at_its_limit(rollouts: Rollouts, undecided: str, phase: Phase, alias: str) -> None:
     rollouts.plan = Plan(undecided=undecided)  # type: ignore[arg-type]
     rollouts.serve_first()
@@ -301,3 +304,16 @@ def test_histograms_with_other_edges_are_refused() -> None:
     one, other = (Side(1, scores={"score": Histogram((edge,), (1, 0))}) for edge in (0.5, 0.6))
     with pytest.raises(ValueError, match="other edges"):
         judge(Evidence([Observation(one, other)]), Limits())
+
+
+def test_looking_every_50_requests_rolls_good_challengers_back_no_more_often_than_stated() -> None:
+    """The drill's short form, with no margins at all, where false alarms are likeliest."""
+    shown = many("as good", 60, 11, Plan(limits=NO_MARGINS), most=1500)
+    assert shown.interval[0] <= 0.05
+    assert shown.rolled_back <= 3, shown
+
+
+@pytest.mark.parametrize("fault", FAULTS[1:3], ids=["latency", "scores"])
+def test_planted_faults_are_found_in_the_first_requests(fault: Fault) -> None:
+    shown = many(fault.name, 8, 12, Plan(), fault, most=4000)
+    assert shown.rolled_back == 8, shown
