@@ -115,7 +115,7 @@ class MemoryTarget:
         return Observation(self.champion, self.challenger, shadow)
 
     def promote(self, release: Release) -> None:
-        self._set("promote", release, Described(release.name))
+        self._set("promote", release, Described(release.name, ready=True))
 
     def rollback(self, champion: Release | None) -> None:
         self._set("rollback", champion, Described(champion.name if champion else None))
@@ -123,6 +123,9 @@ class MemoryTarget:
     def describe(self) -> Described:
         self.chaos.here()
         return self.described
+
+    def tidy(self) -> None:
+        self.chaos.here()
 
 
 @dataclass

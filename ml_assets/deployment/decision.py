@@ -244,7 +244,8 @@ def _scores(steps: Sequence[Observation], paired: np.ndarray, limits: Limits, in
     edges = {name: _edges([side for each in steps for side in _both(each, name)], name) for name in names}
     asked = [name for name in names if edges[name]]
     if not asked:
-        return []
+        reason = "the target has told no scores"
+        return [Finding("scores", "open", reason, margin=limits.scores, requests=_requests(steps))]
     sides: list[Sums] = []
     for of in (0, 1):
         count = [[float(sum(h.counts)) for name in asked for h in [_both(each, name)[of]] for _ in edges[name]]

@@ -1,6 +1,6 @@
 """One rollout at a time: each way in which it can end, and what it leaves behind."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from ml_assets.deployment.decision import Matured
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan, previous_champion
-from ml_assets.deployment.targets import Described, Histogram, Observation, Release, Side
+from ml_assets.deployment.targets import Described, Histogram, Observation, Refusal, Release, Side
 from ml_assets.errors import TargetError, TargetUnavailableError
 from ml_assets.lake import Lake
 from ml_assets.rollouts import LakeJournal, serving_history, who_answered
@@ -226,6 +226,19 @@ def test_a_release_that_the_target_refuses_never_gets_traffic(rollouts: Rollouts
     assert "answers its golden rows otherwise" in rollouts.reason
     with pytest.raises(TargetError):
         rollouts.target.shift(release(2), 5, "", shadow=False)
+
+
+def test_a_target_that_takes_a_release_back_by_itself_ends_its_rollout(rollouts: Rollouts) -> None:
+    rollouts.serve_first()
+    rollouts.tick(release(2))
+    before = Refusal("an alarm of last year", rollouts.clock.now - timedelta(days=365))
+    rollouts.target.described = replace(rollouts.target.described, refused={release(2).name: before})
+    rollouts.tick(release(2))
+    assert rollouts.phase is Phase.BAKING
+    now = Refusal("alarm p99", rollouts.clock.now)
+    rollouts.target.described = Described(release(1).name, refused={release(2).name: now})
+    rollouts.tick(release(2))
+    assert (rollouts.phase, "alarm p99" in rollouts.reason) == (Phase.ROLLED_BACK, True)
 
 
 def test_what_passes_is_tried_again_at_the_next_tick(rollouts: Rollouts) -> None:

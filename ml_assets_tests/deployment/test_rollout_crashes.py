@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Plan, previous_champion
-from ml_assets.deployment.targets import Described, Release, Side
+from ml_assets.deployment.targets import Described, Histogram, Release, Side
 from ml_assets.errors import TargetError, TargetUnavailableError
 from ml_assets.rollouts import serving_history
 from ml_assets_tests.rollouts import Chaos, Clock, Killed, MemoryJournal, MemoryRegistry, MemoryTarget, release
 
-GOOD, BAD = Side(5000), Side(500, errors=100)
+SCORES = {"score": Histogram((0.5,), (4000, 1000))}
+GOOD, BAD = Side(5000, scores=SCORES), Side(500, errors=100)
 
 
 class Rollouts(RuleBasedStateMachine):
