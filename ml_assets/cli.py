@@ -31,16 +31,28 @@ def demo(days: int) -> None:
 @click.option("--days", default=1, show_default=True, help="How many more days.")
 @click.option("--drift-from", type=DAY, help="From this day on the business drifts.")
 def land(days: int, drift_from: datetime | None) -> None:
-    """Land the next days of the demo's business, as an outside system would; the sensors find them."""
-    from ml_assets.demo.business import FIRST_DAY, Business, land
-    from ml_assets.demo.show import folder_of
+    """Land the next days of the demo's business, as an outside system would; the sensors find them.
 
-    folder = folder_of(Settings.from_environment())
+    While a server serves its model, the shop asks it about each order of these days first.
+    """
+    from ml_assets.demo.business import FIRST_DAY, Business, land
+    from ml_assets.demo.callers import ask_about
+    from ml_assets.demo.show import folder_of
+    from ml_assets.deployment.local import LocalTarget
+
+    settings = Settings.from_environment()
+    folder = folder_of(settings)
     there = sorted(folder.glob("orders/*.parquet"))
     first = date.fromisoformat(there[-1].stem) + timedelta(days=1) if there else FIRST_DAY
     business = Business(drift_from=drift_from.date() if drift_from else None)
-    for path in land(business, folder, first, days):
-        click.echo(path)
+    for number in range(days):
+        day = first + timedelta(days=number)
+        answered = ask_about(LocalTarget.of(settings), business, day)
+        if answered:
+            by = ", ".join(f"{count:,} by version {version}" for version, count in sorted(answered.items()))
+            click.echo(f"{day}: the shop asked about {answered.total():,} orders, answered {by}.")
+        for path in land(business, folder, day, 1):
+            click.echo(path)
 
 
 @cli.command()

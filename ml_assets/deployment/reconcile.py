@@ -68,7 +68,7 @@ def carry_on(
             action = decide(replace(seen, judgement=judge(evidence, plan.limits)), plan)
         match action:
             case Wait():
-                if (state is None or state.phase.over) and not described.busy:
+                if (state is None or state.phase.over) and not seen.described.busy:
                     target.tidy()
                 return action
             case Enter(entered):
