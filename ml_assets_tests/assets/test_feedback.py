@@ -119,6 +119,15 @@ def test_predictions_find_their_outcomes_however_these_come(business: Business, 
     assert [other.details("feedback")[day]["coverage"] for day in DAYS[:2]] == [1.0, 1.0]
 
 
+def test_an_earlier_prediction_that_is_found_later_is_the_one_that_counts(business: Business) -> None:
+    business.asks((DAYS[1], "a"), (DAYS[1], "b"))
+    business.catch_up()
+    business.asks((DAYS[0], "a"))
+    assert business.catch_up() == {DAYS[0]: ["feedback", "predictions"], DAYS[1]: ["feedback"]}
+    assert [each[:2] for each in business.feedback()] == [(DAYS[0], "a"), (DAYS[1], "b")]
+    assert business.catch_up() == {}
+
+
 def test_a_day_of_predictions_is_rebuilt_whole_from_all_of_its_segments_and_what_was_removed_of_them(
     business: Business,
 ) -> None:
