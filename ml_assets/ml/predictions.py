@@ -149,7 +149,7 @@ def rows_of_entries(
             versions[scorer.manifest.version] = scorer.manifest.classes
             seen, frame = _seen(asked, scorer)
             columns.append(seen)
-            counts["not_reproduced"] += not _reproduced(asked, scorer, frame)
+            counts["not_reproduced"] += _not_reproduced(asked, scorer, frame)
         frames.append(pl.concat(columns, how="horizontal"))
     known = {name: column.dtype.type for name, column in schema.columns.items()}
     nothing = pl.DataFrame(schema=known)
@@ -274,15 +274,14 @@ def _seen(asked: Sequence[_Asked], scorer: Scorer) -> tuple[pl.DataFrame, pl.Dat
     return pl.concat(columns, how="horizontal"), features
 
 
-def _reproduced(asked: Sequence[_Asked], scorer: Scorer, features: pl.DataFrame) -> bool:
-    """Whether the release answers these features as it did."""
-    answers = [
-        {name: value for name, value in answer.items() if name != "missing"}
-        for each in asked
-        for answer in each.answers
-    ]
-    try:
-        require_equal(answers, scorer.answers_of(features), "the prediction log")
-    except ReleaseError:
-        return False
-    return True
+def _not_reproduced(asked: Sequence[_Asked], scorer: Scorer, features: pl.DataFrame) -> int:
+    """Requests to whose features the release gives another answer now."""
+    again = iter(scorer.answers_of(features))
+    differ = 0
+    for each in asked:
+        said = [{name: value for name, value in answer.items() if name != "missing"} for answer in each.answers]
+        try:
+            require_equal(said, [next(again) for _ in said], each.entry.id)
+        except ReleaseError:
+            differ += 1
+    return differ
