@@ -73,6 +73,26 @@ class LocalTarget:
         # Another program may have taken the port since.
         return url if answer.get("pid") == known["pid"] else None
 
+    def get(self, path: str) -> Any:
+        """The running server's response to a GET; None if none runs.
+
+        Raises:
+            EndpointError: if one runs and does not answer in time.
+        """
+        import requests
+
+        try:
+            known = json.loads(self._address.read_bytes())
+            url = f"http://127.0.0.1:{known['port']}"
+            # Another program may have taken the port since.
+            if requests.get(f"{url}/health", timeout=10).json().get("pid") != known["pid"]:
+                return None
+            return requests.get(f"{url}{path}", timeout=10)
+        except (FileNotFoundError, ValueError, KeyError, requests.ConnectionError):
+            return None
+        except requests.RequestException as error:
+            raise EndpointError(f"the endpoint server does not answer: {error}") from error
+
     def health(self) -> dict[str, Any] | None:
         """What the running server says of itself; None if none answers."""
         import requests
@@ -170,14 +190,30 @@ class LocalTarget:
         looked_up: Any = None,
         *,
         ids: list[Any] | None = None,
-        probe: bool = False,
+        probe: bool | str = False,
     ) -> dict[str, Any]:
-        """The server's answer to some rows.
+        """The server's answer to some rows, asked as by `respond`."""
+        response = self.respond(model, rows, url, looked_up, ids=ids, probe=probe)
+        if response.status_code != 200:
+            raise EndpointError(f"{model} at {response.url} answered {response.status_code}: {response.text[:500]}")
+        return dict(response.json())
+
+    def respond(
+        self,
+        model: str,
+        rows: list[dict[str, Any]],
+        url: str | None = None,
+        looked_up: Any = None,
+        *,
+        ids: list[Any] | None = None,
+        probe: bool | str = False,
+    ) -> Any:
+        """The server's response to some rows.
 
         Args:
             looked_up: what was looked up for them before; None: the server looks it up itself.
             ids: what outcomes of the rows will be found by.
-            probe: it is no prediction, and is not logged as one.
+            probe: it is no prediction, and is not logged as one; or the name of the loaded release that is to answer.
         """
         import requests
 
@@ -186,11 +222,8 @@ class LocalTarget:
             raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
         beside = {"looked_up": looked_up, "ids": ids}
         body = {"rows": rows} | {name: value for name, value in beside.items() if value is not None}
-        headers = {PROBE.decode(): "1"} if probe else {}
-        response = requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
-        if response.status_code != 200:
-            raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
-        return dict(response.json())
+        headers = {PROBE.decode(): probe if isinstance(probe, str) else "1"} if probe else {}
+        return requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
 
     def wait_for(self, url: str, model: str, release: str) -> None:
         """Wait until the server serves a release.

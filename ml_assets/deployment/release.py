@@ -131,6 +131,7 @@ def _manifest(
         verdict=verdict.to_json(),
         built_with={name: installed_version(name) for name in ("polars", *choice.built_with)},
         files=dict.fromkeys((choice.file, GOLDEN, SCHEMA, REFERENCE), ""),
+        entity=tuple(name for name in contract.having("entity") if name in contract.beforehand),
     )
 
 

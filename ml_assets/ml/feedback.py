@@ -102,14 +102,14 @@ def quality(rows: pl.DataFrame, target: str, task: Task, versions: Mapping[str, 
     measured: dict[str, Any] = {}
     for (version,), some in sorted(known.partition_by("version", as_dict=True).items()):
         classes = versions.get(str(version), [])
-        scored = _scored(some, some.get_column(OUTCOME + target), task, classes)
+        known_scores = scored(some, some.get_column(OUTCOME + target), task, classes)
         measured[str(version)] = {"rows": some.height} | (
-            {name: value for name, value in measure(scored).items() if np.isfinite(value)} if scored else {}
+            {name: value for name, value in measure(known_scores).items() if np.isfinite(value)} if known_scores else {}
         )
     return measured
 
 
-def _scored(rows: pl.DataFrame, truth: pl.Series, task: Task, classes: list[Any]) -> Scored | None:
+def scored(rows: pl.DataFrame, truth: pl.Series, task: Task, classes: list[Any]) -> Scored | None:
     """The rows as `measure` takes them; None if the classes of the version are not known, or an outcome is of none."""
     if task == "regression":
         return Scored(truth.cast(pl.Float64).to_numpy(), rows.get_column("value").to_numpy(), [], task)

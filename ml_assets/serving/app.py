@@ -1,7 +1,8 @@
 """The HTTP face of the endpoint: one ASGI app for the local process, the container and SageMaker.
 
 `POST /predict` and `/models/<model>/predict`, SageMaker's `/ping` and `/invocations`, `/health`, `/ready`, `/metrics`,
-and `/docs` with `/openapi.json`. What serves is said by the pointer files below `releases`, which the server watches.
+`/models/<model>/rollout`, and `/docs` with `/openapi.json`. What serves is said by the pointer files below `releases`,
+which the server watches.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from ml_assets.serving.bodies import CSV, JSON, Sent, UnsupportedError, csv_of, 
 from ml_assets.serving.ids import INFERENCE_ID, PROBE, REQUEST_ID, id_in, new_id
 from ml_assets.serving.journal import Entry
 from ml_assets.serving.keys import Keys
+from ml_assets.serving.loaded import Loaded
 from ml_assets.serving.measured import NO_MODEL, Measured
 from ml_assets.serving.openapi import document, page
 from ml_assets.serving.options import Options
@@ -32,6 +34,7 @@ from ml_assets.serving.prediction_log import NotLoggedError, PredictionLog, now_
 from ml_assets.serving.reasons import kept, reason_of
 from ml_assets.serving.room import Room
 from ml_assets.serving.served import Served, Serving
+from ml_assets.serving.sides import Asked
 
 WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files and the keys
 SAID_WITH = {503: ((b"retry-after", b"1"),), 401: ((b"www-authenticate", b"Bearer"),)}
@@ -76,11 +79,12 @@ class Predict:
         model, status, stage, name = NO_MODEL, 200, "arrive", new_id()
         extra: tuple[tuple[bytes, bytes], ...] = ()
         serving: Serving | None = None
+        by: Loaded
         headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             async with asyncio.timeout(self.options.seconds):
                 self.keys.require(scope["headers"])
-                serving = self.served.get(scope["path_params"].get("model"))
+                serving = self._asked_for(scope["path_params"].get("model"), headers)
                 manifest = serving.scorer.manifest
                 model = manifest.model
                 name = id_in(headers, REQUEST_ID) or name
@@ -94,8 +98,12 @@ class Predict:
                     sent = rows_of_json(body, self.options)
                 kind = self._kind(headers, b"accept", NotAcceptableError)
                 with self.room.taken(len(sent.rows)):
-                    answered = await serving.batcher.predict(sent.rows, sent.looked_up)
-                answer = {"model": model, "version": manifest.version, "predictions": answered.answers}
+                    if serving.split is None or PROBE in headers:
+                        by, answered = serving, await serving.batcher.predict(sent.rows, sent.looked_up)
+                    else:
+                        asked = Asked(given or (name if REQUEST_ID in headers else None), body)
+                        by, answered = await serving.split.answered(sent, asked)
+                answer = {"model": model, "version": by.version, "predictions": answered.answers}
                 said = msgspec.json.encode(answer)
                 content = csv_of(answered.answers) if kind == CSV else said
                 if self.log is not None and PROBE not in headers:
@@ -103,8 +111,8 @@ class Predict:
                         at,
                         name,
                         status,
-                        manifest.version,
-                        serving.release,
+                        by.version,
+                        by.release,
                         time.perf_counter() - started,
                         "csv" if form == CSV else "json",
                         body,
@@ -125,10 +133,15 @@ class Predict:
         if PROBE in headers:
             self.measured.probed(model)
         if status == 200:
-            self.measured.answered(model, manifest.version, len(sent.rows), time.perf_counter() - started)
+            self.measured.answered(model, by.version, len(sent.rows), time.perf_counter() - started)
         else:
             self.measured.count(model, status)
         await _send(send, status, kind, content, ((REQUEST_ID, name.encode()), *extra))
+
+    def _asked_for(self, model: str | None, headers: dict[bytes, bytes]) -> Serving:
+        """What serves a model; or the release that a probe names, which then answers by itself."""
+        probed = headers.get(PROBE, b"1")
+        return self.served.get(model) if probed == b"1" else self.served.named(model, probed.decode("latin-1"))
 
     def _failure(self, error: Exception, model: str, stage: str) -> tuple[int, str]:
         """Status and words for a request that failed."""
@@ -185,7 +198,7 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
         online: where the online stores of the models are, as `open_online` takes it.
     """
     options = options or Options()
-    served = Served(releases, online)
+    served = Served(releases, online, options.seconds)
     log = PredictionLog(options.journal, durable=options.durable) if options.journal else None
     keys, measured = Keys(options), Measured(served, log)
     room = Room(options.max_waiting, measured.waiting.set)
@@ -197,6 +210,13 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
     async def ready(request: Request) -> Response:
         state = {"ready": served.ready, "models": sorted(served.models), "refused": served.refused}
         return _json(state, 200 if served.ready else 503)
+
+    async def rollout(request: Request) -> Response:
+        try:
+            keys.require(request.scope["headers"])
+            return _json(served.rollout(request.path_params["model"]))
+        except MlAssetsError as error:
+            return _json({"error": str(error)}, getattr(error, "status", 500))
 
     def guarded(answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
@@ -234,6 +254,7 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
         routes=[
             Route("/predict", predict, methods=["POST"]),
             Route("/models/{model}/predict", predict, methods=["POST"]),
+            Route("/models/{model}/rollout", rollout),
             Route("/invocations", invoke, methods=["POST"]),
             Route("/health", health),
             Route("/ready", ready),

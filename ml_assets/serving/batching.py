@@ -1,11 +1,12 @@
 """Requests that wait while others are scored are scored together next. Nobody waits for company."""
 
 import asyncio
+import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from ml_assets.errors import MlAssetsError
 from ml_assets.serving.scorer import Answered, Scorer
 
 AT_ONCE = 256  # rows of several requests that are scored together
@@ -20,14 +21,25 @@ class _Waiting:
 
 
 class Batcher:
-    """The requests of one release."""
+    """The requests of one release.
 
-    def __init__(self, scorer: Scorer) -> None:
+    Args:
+        apart: whether they are scored in a thread of their own, so that a release that hangs holds up no other.
+    """
+
+    def __init__(self, scorer: Scorer, *, apart: bool = False) -> None:
         self._scorer = scorer
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
+        self._executor = ThreadPoolExecutor(1, "challenger") if apart else None
+        self._began = 0.0
         # A look-up may have to wait for the store: not in the event loop.
-        self._inline = 0 if scorer.manifest.views else INLINE
+        self._inline = 0 if apart or scorer.manifest.views else INLINE
+
+    @property
+    def seconds(self) -> float:
+        """For how long what is scored now has been scored; 0 if nothing is."""
+        return time.monotonic() - self._began if self._began else 0.0
 
     async def predict(self, rows: list[Any], looked_up: Any = None) -> Answered:
         """As `Scorer.answer`."""
@@ -48,10 +60,12 @@ class Batcher:
             self._deliver(batch, _score(self._scorer, batch))
             loop.call_soon(self._next, loop)
         else:
-            scoring = loop.run_in_executor(None, _score, self._scorer, batch)
+            self._began = time.monotonic()
+            scoring = loop.run_in_executor(self._executor, _score, self._scorer, batch)
             scoring.add_done_callback(lambda done: self._scored(loop, batch, done))
 
     def _scored(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: "asyncio.Future[Any]") -> None:
+        self._began = 0.0
         self._deliver(batch, done.result())
         self._next(loop)
 
@@ -86,7 +100,7 @@ def _score(scorer: Scorer, batch: list[_Waiting]) -> list[Answered | Exception]:
     if len(batch) > 1:
         try:
             answers, beside = scorer.answer([row for each in batch for row in each.rows])
-        except MlAssetsError:
+        except Exception:
             pass  # one of them is wrong: each is asked alone, and only that one is refused
         else:
             found: list[Answered | Exception] = []

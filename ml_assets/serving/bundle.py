@@ -1,6 +1,6 @@
 """The files of a release: names, manifest, digests. Written by `deployment.release`, read by the endpoint server.
 
-releases/<model>/serving.json                   which release serves
+releases/<model>/serving.json                   which release serves, and which one beside it; see `pointer`
 releases/<model>/<version>-<digest>/            one immutable release
     manifest.json                               what it is, with the SHA-256 of every other file
     manifest.sha256                             and that of the manifest
@@ -76,6 +76,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         features: what `Features.to_json` gives.
         scorer: what scores, `onnx` or `scikit-learn`; `scorer_reason` says why.
         files: each other file and its SHA-256.
+        entity: columns of a request that say whom it is about; older releases of this format do not say.
     """
 
     format: int
@@ -94,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verdict: dict[str, Any]
     built_with: dict[str, str]
     files: dict[str, str]
+    entity: tuple[str, ...] = ()
 
     @property
     def beside(self) -> list[Input]:
@@ -162,13 +164,14 @@ def _digest_line(content: bytes) -> bytes:
 def read_pointer(releases: Path, model: str) -> str | None:
     """Name of the release of `model` that is to serve; None before the first."""
     try:
-        return str(json.loads((releases / model / POINTER).read_bytes())["release"])
+        name = json.loads((releases / model / POINTER).read_bytes()).get("release")
     except FileNotFoundError:
         return None
+    return None if name is None else str(name)
 
 
 def write_pointer(releases: Path, model: str, release: str | None) -> None:
-    """Point to a release, or to none, atomically: a reader sees the old name or the new one."""
+    """Point to a release and to none beside it, or to none at all, atomically: a reader sees the old one or the new."""
     path = releases / model / POINTER
     if release is None:
         path.unlink(missing_ok=True)

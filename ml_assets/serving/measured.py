@@ -117,4 +117,25 @@ class _Models(Collector):
                     looked_up.add_metric([model, view, outcome], count)
         for model, said in sorted(self._served.refused.items()):
             refused.add_metric([model, said["release"]], 1)
-        yield from (serves, refused, looked_up)
+        yield from (serves, refused, looked_up, *self._splits())
+
+    def _splits(self) -> Iterator[Metric]:
+        """Of both sides of each split, since it is as it is: two releases a model, so few series at any time."""
+        weight = GaugeMetricFamily(
+            "ml_assets_challenger_weight", "The challenger's share in percent.", labels=["model", "version"]
+        )
+        labels = ["model", "side", "version"]
+        requests = CounterMetricFamily("ml_assets_side_requests", "Requests that a side was given.", labels=labels)
+        failed = CounterMetricFamily(
+            "ml_assets_side_failed", "Those of them that it did not answer, or invalidly.", labels=[*labels, "how"]
+        )
+        for model, serving in sorted(self._served.models.items()):
+            if (split := serving.split) is None:
+                continue
+            weight.add_metric([model, split.challenger.version], split.said.weight)
+            sides = ("champion", split.champion), ("challenger", split.challenger)
+            for (side, loaded), seen in zip(sides, split.observed, strict=True):
+                requests.add_metric([model, side, loaded.version], seen.requests)
+                failed.add_metric([model, side, loaded.version, "error"], seen.errors)
+                failed.add_metric([model, side, loaded.version, "invalid"], seen.invalid)
+        yield from (weight, requests, failed)

@@ -163,13 +163,14 @@ def require_equal(expected: list[dict[str, Any]], given: list[dict[str, Any]], p
     if len(expected) != len(given):
         raise ReleaseError(f"{place}: {len(given)} answers to {len(expected)} golden rows")
     for number, (wanted, got) in enumerate(zip(expected, given, strict=True)):
-        if not _close(wanted, got):
+        if not same_answer(wanted, got):
             raise ReleaseError(f"{place}: golden row {number} is answered with {got}, not with {wanted}")
 
 
-def _close(wanted: Any, got: Any) -> bool:
+def same_answer(wanted: Any, got: Any) -> bool:
+    """Whether an answer is the recorded one, numbers to `TOLERANCE`."""
     if isinstance(wanted, dict) and isinstance(got, dict):
-        return wanted.keys() == got.keys() and all(_close(wanted[key], got[key]) for key in wanted)
+        return wanted.keys() == got.keys() and all(same_answer(wanted[key], got[key]) for key in wanted)
     if isinstance(wanted, float) and isinstance(got, int | float):
         return abs(wanted - got) <= TOLERANCE * max(1.0, abs(wanted))
     return bool(wanted == got)
