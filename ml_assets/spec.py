@@ -590,8 +590,8 @@ class Tolerances(Spec):
         0.02,
         gt=0,
         lt=1,
-        description="Difference of the mean losses where outcomes are known: the share of wrong labels; for regression "
-        "the absolute error, in parts of the range of the champion's values.",
+        description="Difference of the mean losses where outcomes are known: the Brier score; of a value its error e "
+        "as e / (e + s), where s is a tenth of the range of the champion's values.",
     )
     false_alarms: float = Field(
         0.05, gt=0, lt=1, description="Probability that a challenger without fault is rolled back, at most."

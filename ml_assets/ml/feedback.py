@@ -125,23 +125,3 @@ def scored(rows: pl.DataFrame, truth: pl.Series, task: Task, classes: list[Any])
         by_class = [msgspec.json.decode(each) for each in rows.get_column("scores").to_list()]
         scores = np.array([[each[str(name)] for name in classes] for each in by_class], dtype=np.float64)
     return Answered(np.array(came), scores, classes, task, said=np.array(said))
-
-
-def losses(rows: pl.DataFrame, target: str, task: Task, scale: float) -> pl.DataFrame:
-    """The loss, from 0 to 1, of each prediction whose outcome is known.
-
-    Args:
-        rows: of the table `feedback`.
-        scale: of regression, the error that counts as 1.
-
-    Returns:
-        Columns `received_at`, `release` and `loss`: whether the label was wrong; of regression the absolute error in
-        parts of `scale`, 1 at most.
-    """
-    came = pl.col(OUTCOME + target)
-    if task == "regression":
-        loss = ((pl.col("value") - came.cast(pl.Float64)).abs() / scale).clip(0, 1)
-    else:
-        # A label is the text of a Python value, and Polars writes True otherwise.
-        loss = (pl.col("label").str.to_lowercase() != came.cast(pl.String).str.to_lowercase()).cast(pl.Float64)
-    return rows.drop_nulls(OUTCOME + target).select("received_at", "release", loss.alias("loss"))
