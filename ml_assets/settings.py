@@ -48,6 +48,11 @@ class Settings(BaseModel):
     endpoint_keys_file: Path | None = Field(None, description="File of more keys, one a line; read again when changed.")
     endpoint_max_bytes: int = Field(10 * 2**20, ge=1, description="Largest body of a request.")
     endpoint_max_rows: int = Field(10_000, ge=1, description="Most rows of a request.")
+    sagemaker_role: str = Field("", description="ARN of the role that SageMaker's containers run as.")
+    sagemaker_image: str = Field(
+        "", description="The endpoint server's image in ECR: account.dkr.ecr.region.../name:tag."
+    )
+    sagemaker_store: str = Field("", description="s3://bucket/prefix of the releases that SageMaker reads.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -91,6 +96,20 @@ class Settings(BaseModel):
                 "not postgresql://user:password@host[:port]/database, http(s)://host[:port] or sqlite:///file; leave "
                 "it empty for SQLite in home/mlflow"
             )
+        return value
+
+    @field_validator("sagemaker_store")
+    @classmethod
+    def _is_in_s3(cls, value: str) -> str:
+        if value and not re.fullmatch(r"s3://[\w.-]+(/[^\s]*)?", value):
+            raise ValueError("not s3://bucket/prefix")
+        return value.rstrip("/")
+
+    @field_validator("sagemaker_role")
+    @classmethod
+    def _is_a_role(cls, value: str) -> str:
+        if value and not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", value):
+            raise ValueError("no ARN of a role, such as arn:aws:iam::123456789012:role/ml-assets")
         return value
 
     @field_validator("mlflow_folder")
