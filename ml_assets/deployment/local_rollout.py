@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ml_assets.deployment.local import LocalTarget
-from ml_assets.deployment.targets import Described, Observation, Release
+from ml_assets.deployment.targets import Described, Observation, Refusal, Release
 from ml_assets.errors import EndpointError, TargetError, TargetUnavailableError
 from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.pointer import Beside, By, Pointer, read_pointers, write_pointers
@@ -32,6 +32,11 @@ class LocalRollout:
     server: LocalTarget
     model: str
     by: By = "entity"
+
+    @property
+    def address(self) -> str:
+        """Where the model answers; it is known once the server runs."""
+        return f"{self.server.url() or ''}/models/{self.model}/predict"
 
     def stage(self, release: Release) -> None:
         """Load a release beside what serves and have its golden rows answered over HTTP; it gets no traffic."""
@@ -76,11 +81,12 @@ class LocalRollout:
         said = self._said()
         if said is None:
             return Described()
-        refused = said["refused"]["reason"] if said["refused"] else ""
-        name, loaded = said["challenger"], said["challenger"] is not None
-        if loaded and not said["weight"] and not said["shadow"]:
-            refused = self._golden(name)[1] or refused
-            loaded = not refused
+        refused = {said["refused"]["release"]: Refusal(said["refused"]["reason"])} if said["refused"] else {}
+        name = said["challenger"]
+        loaded = name is not None or said["stable"] is not None
+        if name is not None and not said["weight"] and not said["shadow"] and (wrong := self._golden(name)[1]):
+            refused[name] = Refusal(wrong)
+            loaded = False
         return Described(
             stable=said["stable"],
             challenger=name,
@@ -99,6 +105,9 @@ class LocalRollout:
             raise TargetUnavailableError(f"{self.model}: the endpoint server does not split its traffic just now")
         seen = Observation.from_json(said["observed"])
         return replace(seen, challenger=replace(seen.challenger, golden=self._golden(said["challenger"])[0]))
+
+    def tidy(self) -> None:
+        """The server lets go of a release by itself as soon as nothing points to it."""
 
     def _pointer(self) -> Pointer:
         try:

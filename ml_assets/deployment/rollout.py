@@ -290,6 +290,8 @@ def _staging(seen: Seen, plan: Plan, state: State) -> Action:
     name, described = state.challenger.name, seen.described
     if described.alone(name) and described.ready:
         return _enter(seen, state, Phase.PROMOTING, "it has all traffic, and its golden rows are answered")
+    if state.champion is not None and described.stable != state.champion.name and not state.by_hand:
+        return Call("rollback", state.champion)  # the target has lost it; a challenger is none before its champion is
     if described.challenger != name or not described.ready:
         return Call("stage", state.challenger)
     if state.champion is None:

@@ -6,6 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.deployment.local import LocalTarget
+from ml_assets.deployment.local_rollout import LocalRollout
 from ml_assets.deployment.targets import Target
 from ml_assets.model import Model
 
@@ -27,7 +28,7 @@ class ServingResource(dg.ConfigurableResource):
 
     def target_of(self, model: Model) -> Target:
         """Where a model serves."""
-        return self.target().of_model(model.name)
+        return LocalRollout(self.target(), model.name)
 
     def target(self) -> LocalTarget:
         return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)

@@ -1,0 +1,109 @@
+"""Requests to AWS, held against the service's own description before they are sent.
+
+botocore checks required members, types and least values; enumerations, most values, lengths and patterns it leaves to
+the service, which would refuse the third of five calls.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ml_assets.errors import SourceError, SourceUnavailableError, TargetError, TargetUnavailableError
+from ml_assets.sources import aws
+
+_PASSING = ("in-progress", "in progress", "is being", "Cannot update", "must be in InService")
+_ADVICE = {
+    "ResourceLimitExceeded": "the account has no more of this type of instance; ask AWS for a higher quota, or set "
+    "endpoint.sagemaker.instance",
+    "AccessDeniedException": "the credentials may not do that; grant it to them, iam:PassRole for the role included",
+}
+Expected = Callable[[str, str], bool]
+
+
+def ask(client: Any, where: str, operation: str, expected: Expected | None = None, **request: Any) -> Any:
+    """The service's answer; None for an error that is expected.
+
+    Args:
+        operation: as the service spells it, such as `CreateModel`.
+        expected: whether an error, by code and message, is an answer as well.
+
+    Raises:
+        TargetUnavailableError: throttled, not answering, or changing; after five tries.
+        TargetError: refused, or not what the service's description allows, which is not sent at all.
+    """
+    from botocore import xform_name
+    from botocore.exceptions import ClientError
+
+    wrong = faults(client.meta.service_model.operation_model(operation).input_shape, request)
+    if wrong:
+        raise TargetError(f"{where}: {operation} would be refused: {'; '.join(wrong)}")
+
+    def once() -> Any:
+        try:
+            return getattr(client, xform_name(operation))(**request)
+        except ClientError as error:
+            said = error.response.get("Error", {})
+            code, message = str(said.get("Code", "")), str(said.get("Message", ""))
+            if expected is not None and expected(code, message):
+                return None
+            if code in ("ValidationException", "ResourceInUse") and any(each in message for each in _PASSING):
+                raise TargetUnavailableError(f"{where}: {operation}: {message}") from None
+            raise
+
+    try:
+        return aws.call(f"{where}: {operation}", once, _ADVICE)
+    except SourceUnavailableError as error:
+        raise TargetUnavailableError(str(error)) from None
+    except SourceError as error:
+        raise TargetError(str(error)) from None
+
+
+def missing(code: str, message: str) -> bool:
+    """Whether an error says that what was named is not there."""
+    return code in ("ValidationException", "ResourceNotFound", "ObjectNotFoundException") and "ould not find" in message
+
+
+def exists(code: str, message: str) -> bool:
+    """Whether an error says that the name is taken."""
+    return code in ("ValidationException", "ResourceInUse") and "already exist" in message
+
+
+def faults(shape: Any, value: Any, path: str = "") -> list[str]:
+    """What of a request the service's description does not allow, by path."""
+    limits = shape.metadata
+    if shape.type_name == "structure":
+        return [
+            each
+            for name, member in shape.members.items()
+            if name in value
+            for each in faults(member, value[name], f"{path}.{name}".lstrip("."))
+        ]
+    if shape.type_name == "list":
+        found = _size(len(value), limits, f"{path}: {len(value)} entries")
+        return found + [each for n, item in enumerate(value) for each in faults(shape.member, item, f"{path}[{n}]")]
+    if shape.type_name == "map":
+        found = _size(len(value), limits, f"{path}: {len(value)} entries")
+        return found + [
+            each
+            for key, item in value.items()
+            for each in (*faults(shape.key, key, f"{path} key"), *faults(shape.value, item, f"{path}[{key}]"))
+        ]
+    if shape.type_name == "string":
+        if enum := getattr(shape, "enum", None):
+            return [] if value in enum else [f"{path} {value!r} is none of {', '.join(enum)}"]
+        found = _size(len(value), limits, f"{path} {value!r}: {len(value)} characters")
+        pattern = limits.get("pattern")
+        if pattern and r"\p{" not in pattern and not re.fullmatch(pattern, value):
+            found.append(f"{path} {value!r} does not match {pattern}")
+        return found
+    if shape.type_name in ("integer", "long", "float", "double"):
+        return _size(value, limits, f"{path} {value}")
+    return []
+
+
+def _size(value: float, limits: dict[str, Any], said: str) -> list[str]:
+    if "max" in limits and value > limits["max"]:
+        return [f"{said}, and {limits['max']} is the most"]
+    if "min" in limits and value < limits["min"]:
+        return [f"{said}, and {limits['min']} is the least"]
+    return []
