@@ -12,9 +12,11 @@ import requests
 import yaml
 
 from ml_assets.automation.due import due_training
+from ml_assets.automation.rollout import rollout_sensor
 from ml_assets.deployment.rollout import Phase, State
 from ml_assets.lake import WHOLE
 from ml_assets.registry import Registry
+from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.rollouts import LakeJournal
 from ml_assets_tests.project import Project, status
 
@@ -95,17 +97,19 @@ class Lender:
     def tick(self) -> str:
         """A tick of the rollout's sensor, and the run that it asks for; why it did nothing, or empty."""
         with self.project.active(), dg.DagsterInstance.get() as instance:
-            defs = self.project.definitions()
-            sensor = defs.resolve_sensor_def("loans_rollout")
-            context = dg.build_sensor_context(instance=instance, definitions=defs, sensor_name="loans_rollout")
-            found = sensor.evaluate_tick(context)
+            settings, model = self.project.settings, self.project.model("loans")
+            target = self.project.target
+            serving = ServingResource(home=str(settings.home), releases=str(target.releases), port=target.port)
+            resources = {"lake": LakeResource(root=str(settings.lake)), "serving": serving}
+            with dg.build_sensor_context(instance, resources=resources) as context:
+                found = rollout_sensor(model)(context)
             for request in found.run_requests or []:
-                job = defs.resolve_job_def("loans")
+                job = self.project.definitions().resolve_job_def("loans")
                 done = job.execute_in_process(
                     instance=instance, asset_selection=request.asset_selection, tags=request.tags
                 )
                 assert done.success
-            return str(found.skip_message or "")
+            return str(found.skip_reason.skip_message if found.skip_reason else "")
 
     def alone(self) -> str:
         """Materialise `endpoint` as a person does; what its step raised, empty if nothing."""
@@ -178,7 +182,7 @@ def test_the_same_release_again_is_no_rollout(lender: Lender) -> None:
     before = len(lender.states())
     assert lender.alone() == ""
     assert len(lender.states()) == before
-    assert lender.project.materialize("loans") == []
+    assert lender.due()[0] == ()
 
 
 def test_by_hand_the_last_champion_comes_back_and_stays(lender: Lender) -> None:
