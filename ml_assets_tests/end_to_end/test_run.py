@@ -93,6 +93,9 @@ def test_status_says_the_same_to_people_and_programs(demo: tuple[Project, str]) 
     told = project.run("ml-assets", "status").stdout
     assert f"{about['rows']['raw']:,} in" in told
     assert "verdict approved" in told
+    assert "Prediction log on: 0 requests logged, 0 lost" in told, (
+        "the golden rows were asked by a server of its own life"
+    )
     assert json.loads(project.run("ml-assets", "status", "--json").stdout)["endpoint"] in told
 
 
