@@ -14,7 +14,7 @@ import polars as pl
 from benchmarks.train.__main__ import HERE as TRAIN
 from benchmarks.train.__main__ import land
 from ml_assets.deployment.release import as_json
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.registry import Registry
 from ml_assets.serving.bundle import read_manifest, read_pointer
 from ml_assets.serving.scorer import Scorer

@@ -75,6 +75,7 @@ def server(name: str, python: Path, exported: Exported, home: Path) -> Server:
         home: an empty folder of its own.
     """
     own = {"PIPELINE": str(exported.pipeline), "GRAPH": str(exported.release / "model.onnx"), "PYTHONPATH": str(HERE)}
+    own["ORT_DISABLE_TELEMETRY"] = "1"
     uvicorn = [str(python), "-m", "uvicorn", "--port", "{port}", "--no-access-log"]
 
     def features(rows: list[int]) -> Any:

@@ -1,6 +1,7 @@
 """Runs a release's ONNX graph (`deployment.graph` writes it) on features. Needs onnxruntime and no scikit-learn."""
 
 import math
+import os
 import sys
 from typing import Any, Literal, Self
 
@@ -55,6 +56,8 @@ class Graph:
         Raises:
             ReleaseError: if it is no graph of ours.
         """
+        # Otherwise the import alone keeps an id of this machine in the home folder, and sends events to its makers.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -21,7 +21,7 @@ from ml_assets.deployment.graph import graph_of
 from ml_assets.deployment.parts import Linear, parts_of
 from ml_assets.deployment.threshold_rows import threshold_rows
 from ml_assets.ml.evaluation import scores_of
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.serving.graph import Graph
 from ml_assets_tests.pipelines import ESTIMATORS, Fitted, fitted
 
