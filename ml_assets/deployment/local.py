@@ -18,6 +18,7 @@ import msgspec
 
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
+from ml_assets.serving.options import Options
 from ml_assets.serving.scorer import require_equal
 from ml_assets.settings import Settings
 
@@ -33,6 +34,7 @@ class LocalTarget:
         home: where the server's address (`endpoint.json`) and log (`endpoint.log`) lie.
         releases: what it serves.
         port: the port to try first; the next free one is taken otherwise.
+        guard: whom the server answers, so that it is asked with a key that counts.
         online: address of a Redis server as online store; empty: SQLite below `home`. It may hold a password.
     """
 
@@ -40,12 +42,13 @@ class LocalTarget:
     releases: Path
     port: int
     online: str = field(default="", repr=False)
+    guard: Options = field(default=Options(), repr=False)
 
     @classmethod
     def of(cls, settings: Settings, port: int | None = None) -> Self:
         """The server of an environment."""
         online = settings.online_store.get_secret_value()
-        return cls(settings.home, settings.releases, port or settings.endpoint_port, online)
+        return cls(settings.home, settings.releases, port or settings.endpoint_port, online, Options.of(settings))
 
     @property
     def _address(self) -> Path:
@@ -167,7 +170,14 @@ class LocalTarget:
         if url is None:
             raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
         body = {"rows": rows} if looked_up is None else {"rows": rows, "looked_up": looked_up}
-        response = requests.post(f"{url}/models/{model}/predict", json=body, timeout=30)
+        key = self.guard.a_key()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        response = requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
+        if response.status_code == 401:
+            raise EndpointError(
+                f"the endpoint server at {url} was started with other keys than are set now; `ml-assets stop` ends it, "
+                "and the next start takes these"
+            )
         if response.status_code != 200:
             raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
         return dict(response.json())

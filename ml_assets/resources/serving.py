@@ -6,6 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.deployment.local import LocalTarget
+from ml_assets.serving.options import Options
+from ml_assets.settings import Settings
 
 
 class ServingResource(dg.ConfigurableResource):
@@ -24,4 +26,6 @@ class ServingResource(dg.ConfigurableResource):
     online: str = Field("", repr=False)
 
     def target(self) -> LocalTarget:
-        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)
+        # Keys are no configuration, which Dagster keeps and shows.
+        guard = Options.of(Settings.from_environment())
+        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online, guard)
