@@ -160,6 +160,8 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        unanswered = f"{room.waiting} rows are not answered" if room.waiting else "every request that came is answered"
+        _log.info("the server ends: %s", unanswered)
 
     predict = Predict(served, options, keys, measured, room, other_kinds=False)
     invoke = Predict(served, options, keys, measured, room, other_kinds=True)
