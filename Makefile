@@ -24,7 +24,9 @@ test: install-dev
 
 drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness_of_data $(DATA)
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.swaps
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.fuzz
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
