@@ -10,7 +10,7 @@ import pytest
 import requests
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_assets.serving.bundle import GOLDEN, write_pointer
+from ml_assets.serving.bundle import GOLDEN, POINTER, write_pointer
 from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.deployment.test_release import released
 from ml_assets_tests.endpoint import served
@@ -76,6 +76,13 @@ def test_its_command_serves_releases_with_a_key_and_writes_nothing(image: Image,
     finally:
         shutil.rmtree(image.model / MODEL)
     assert {path for path in image.files() - before if path.exists()} == set()
+
+
+def test_another_user_than_who_deploys_can_read_what_is_mounted(small: Project, release: Path) -> None:
+    pointer = release.parent / POINTER
+    assert release.stat().st_mode & 0o005 == 0o005
+    for each in (pointer, *release.iterdir()):
+        assert each.stat().st_mode & 0o004, each
 
 
 def test_its_command_does_not_serve_everybody(image: Image) -> None:
