@@ -9,6 +9,8 @@ from ml_assets.deployment.local import LocalTarget
 from ml_assets.deployment.local_rollout import LocalRollout
 from ml_assets.deployment.targets import Target
 from ml_assets.model import Model
+from ml_assets.serving.options import Options
+from ml_assets.settings import Settings
 
 
 class ServingResource(dg.ConfigurableResource):
@@ -31,4 +33,6 @@ class ServingResource(dg.ConfigurableResource):
         return LocalRollout(self.target(), model.name)
 
     def target(self) -> LocalTarget:
-        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)
+        # Keys are no configuration, which Dagster keeps and shows.
+        guard = Options.of(Settings.from_environment())
+        return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online, guard)
