@@ -51,8 +51,22 @@ def ask(client: Any, where: str, operation: str, expected: Expected | None = Non
                 raise TargetUnavailableError(f"{where}: {operation}: {message}") from None
             raise
 
+    return _called(f"{where}: {operation}", once)
+
+
+def connect(service: str, endpoint_url: str | None, where: str) -> Any:
+    """A client of a service.
+
+    Raises:
+        TargetError: if no region is set, or a profile that there is not.
+    """
+    return _called(where, lambda: aws.client(service, endpoint_url))
+
+
+def _called(where: str, call: Callable[[], Any]) -> Any:
+    """What `call` gives; errors of sources, which `sources.aws` speaks of, are errors of targets here."""
     try:
-        return aws.call(f"{where}: {operation}", once, _ADVICE)
+        return aws.call(where, call, _ADVICE)
     except SourceUnavailableError as error:
         raise TargetUnavailableError(str(error)) from None
     except SourceError as error:

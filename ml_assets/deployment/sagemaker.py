@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from ml_assets.deployment.archive import pack
-from ml_assets.deployment.aws_requests import ask, exists, missing
+from ml_assets.deployment.aws_requests import ask, connect, exists, missing
 from ml_assets.deployment.sagemaker_metrics import EDGES, observed
 from ml_assets.deployment.targets import Described, Observation, Refusal, Release
 from ml_assets.digests import digest_of
@@ -37,7 +37,6 @@ from ml_assets.durations import parse_duration
 from ml_assets.errors import ReleaseError, TargetError, TargetUnavailableError
 from ml_assets.serving.bundle import GOLDEN, REFERENCE
 from ml_assets.serving.scorer import require_equal
-from ml_assets.sources import aws
 from ml_assets.spec import SageMaker
 
 STABLE, CHALLENGER = "stable", "challenger"
@@ -474,23 +473,23 @@ class SageMakerTarget:
 
     @cached_property
     def _client(self) -> Any:
-        return aws.client("sagemaker", self.account.endpoint_url)
+        return connect("sagemaker", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _runtime(self) -> Any:
-        return aws.client("sagemaker-runtime", self.account.endpoint_url)
+        return connect("sagemaker-runtime", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _scaler(self) -> Any:
-        return aws.client("application-autoscaling", self.account.endpoint_url)
+        return connect("application-autoscaling", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _cloudwatch(self) -> Any:
-        return aws.client("cloudwatch", self.account.endpoint_url)
+        return connect("cloudwatch", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _s3(self) -> Any:
-        return aws.client("s3", self.account.endpoint_url)
+        return connect("s3", self.account.endpoint_url, f"{self.model} on AWS")
 
 
 def deployment_config(spec: SageMaker) -> dict[str, Any]:

@@ -385,6 +385,15 @@ def test_a_quota_is_a_case_for_a_person(stubbed: tuple[SageMakerTarget, Stubber]
     assert not isinstance(raised.value, TargetUnavailableError)
 
 
+def test_a_missing_region_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    target = SageMakerTarget("demo", Spec(), Account(ROLE, IMAGE, "s3://releases"), tmp_path)
+    with pytest.raises(TargetError, match="Set AWS_DEFAULT_REGION"):
+        target.describe()
+
+
 def test_cloudwatchs_counts_become_a_side() -> None:
     client = boto3.client("cloudwatch", "us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
     since = datetime(2026, 1, 1, 12, 0, 40, tzinfo=UTC)
