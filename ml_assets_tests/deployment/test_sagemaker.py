@@ -17,7 +17,8 @@ from botocore.stub import ANY, Stubber
 from ml_assets.deployment import aws_requests
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan
-from ml_assets.deployment.sagemaker import Account, SageMakerTarget, deployment_config
+from ml_assets.deployment.sagemaker import Account, SageMakerTarget
+from ml_assets.deployment.sagemaker_bodies import deployment_config
 from ml_assets.deployment.sagemaker_metrics import SECONDS, observed
 from ml_assets.deployment.targets import Described, Histogram, Observation, Release, Side
 from ml_assets.errors import TargetError, TargetUnavailableError
