@@ -4,6 +4,7 @@ botocore checks required members, types and least values; enumerations, most val
 the service, which would refuse the third of five calls.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -50,8 +51,22 @@ def ask(client: Any, where: str, operation: str, expected: Expected | None = Non
                 raise TargetUnavailableError(f"{where}: {operation}: {message}") from None
             raise
 
+    return _called(f"{where}: {operation}", once)
+
+
+def connect(service: str, endpoint_url: str | None, where: str) -> Any:
+    """A client of a service.
+
+    Raises:
+        TargetError: if no region is set, or a profile that there is not.
+    """
+    return _called(where, lambda: aws.client(service, endpoint_url))
+
+
+def _called(where: str, call: Callable[[], Any]) -> Any:
+    """What `call` gives; errors of sources, which `sources.aws` speaks of, are errors of targets here."""
     try:
-        return aws.call(f"{where}: {operation}", once, _ADVICE)
+        return aws.call(where, call, _ADVICE)
     except SourceUnavailableError as error:
         raise TargetUnavailableError(str(error)) from None
     except SourceError as error:
@@ -92,13 +107,22 @@ def faults(shape: Any, value: Any, path: str = "") -> list[str]:
         if enum := getattr(shape, "enum", None):
             return [] if value in enum else [f"{path} {value!r} is none of {', '.join(enum)}"]
         found = _size(len(value), limits, f"{path} {value!r}: {len(value)} characters")
-        pattern = limits.get("pattern")
-        if pattern and r"\p{" not in pattern and not re.fullmatch(pattern, value):
-            found.append(f"{path} {value!r} does not match {pattern}")
+        pattern = _pattern(limits.get("pattern", ""))
+        if pattern is not None and not pattern.fullmatch(value):
+            found.append(f"{path} {value!r} does not match {pattern.pattern}")
         return found
     if shape.type_name in ("integer", "long", "float", "double"):
         return _size(value, limits, f"{path} {value}")
     return []
+
+
+@functools.cache
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """A pattern that Python understands too; those of Java's alone, such as classes of Unicode, are left to AWS."""
+    try:
+        return re.compile(text) if text else None
+    except re.error:
+        return None
 
 
 def _size(value: float, limits: dict[str, Any], said: str) -> list[str]:

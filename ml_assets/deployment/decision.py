@@ -172,7 +172,8 @@ def _quality(matured: Sequence[Matured], paired: np.ndarray, limits: Limits, int
     one = Sums.of([each.challenger for each in matured], [each.challenger_loss for each in matured])
     other = Sums.of([each.champion for each in matured], [each.champion_loss for each in matured])
     # Of the same predictions of a shadow step both losses are known, so they pair as the answers do.
-    pairs = paired[: len(matured)]
+    pairs = np.zeros(len(matured), bool)
+    pairs[: len(paired)] = paired[: len(matured)]
     said = "mean loss {ours:.4f} of the challenger, {theirs:.4f} of the champion, where outcomes are known"
     return [_difference("quality", one, other, pairs, limits.quality, limits, said, intervals, both_ways=False)]
 

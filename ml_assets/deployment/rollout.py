@@ -309,7 +309,7 @@ def _shifting(seen: Seen, plan: Plan, state: State) -> Action:
     weight = plan.weights[state.step]
     if not _split(seen.described, weight, state.salt):
         return Call("shift", state.challenger, weight, state.salt, shadow=weight == 0)
-    since = max(seen.described.since or seen.now, state.since)
+    since = min(max(seen.described.since or seen.now, state.since), seen.now)  # the target's clock may be ahead
     return _enter(seen, replace(state, since=since), Phase.BAKING, f"the target confirms {_step(plan, state.step)}")
 
 

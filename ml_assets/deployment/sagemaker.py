@@ -21,7 +21,7 @@ import hashlib
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,14 @@ from typing import Any
 import msgspec
 
 from ml_assets.deployment.archive import pack
-from ml_assets.deployment.aws_requests import ask, exists, missing
+from ml_assets.deployment.aws_requests import ask, connect, exists, missing
+from ml_assets.deployment.sagemaker_bodies import deployment_config, endpoint_config
 from ml_assets.deployment.sagemaker_metrics import EDGES, observed
 from ml_assets.deployment.targets import Described, Observation, Refusal, Release
 from ml_assets.digests import digest_of
-from ml_assets.durations import parse_duration
 from ml_assets.errors import ReleaseError, TargetError, TargetUnavailableError
 from ml_assets.serving.bundle import GOLDEN, REFERENCE
 from ml_assets.serving.scorer import require_equal
-from ml_assets.sources import aws
 from ml_assets.spec import SageMaker
 
 STABLE, CHALLENGER = "stable", "challenger"
@@ -268,27 +267,8 @@ class SageMakerTarget:
 
     def _make_config(self, variants: dict[str, tuple[str, int]]) -> str:
         """The configuration with these models and weights by variant, made or found; its name."""
-        body: dict[str, Any] = {
-            "ProductionVariants": [
-                {
-                    "VariantName": name,
-                    "ModelName": made,
-                    "InitialInstanceCount": self.spec.instances,
-                    "InstanceType": self.spec.instance,
-                    "InitialVariantWeight": float(weight),
-                }
-                for name, (made, weight) in variants.items()
-            ]
-        }
-        if self.spec.capture:
-            bucket, prefix = self._capture
-            body["DataCaptureConfig"] = {
-                "EnableCapture": True,
-                "InitialSamplingPercentage": self.spec.capture,
-                "DestinationS3Uri": f"s3://{bucket}/{prefix}",
-                "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
-                "CaptureContentTypeHeader": {"JsonContentTypes": ["application/json"]},
-            }
+        captured = "s3://{}/{}".format(*self._capture) if self.spec.capture else None
+        body = endpoint_config(self.spec, variants, captured)
         name = f"{self.name}-{digest_of(body)[:16]}"
         found = self._ask("DescribeEndpointConfig", missing, EndpointConfigName=name)
         tags = self._own
@@ -474,47 +454,23 @@ class SageMakerTarget:
 
     @cached_property
     def _client(self) -> Any:
-        return aws.client("sagemaker", self.account.endpoint_url)
+        return connect("sagemaker", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _runtime(self) -> Any:
-        return aws.client("sagemaker-runtime", self.account.endpoint_url)
+        return connect("sagemaker-runtime", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _scaler(self) -> Any:
-        return aws.client("application-autoscaling", self.account.endpoint_url)
+        return connect("application-autoscaling", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _cloudwatch(self) -> Any:
-        return aws.client("cloudwatch", self.account.endpoint_url)
+        return connect("cloudwatch", self.account.endpoint_url, f"{self.model} on AWS")
 
     @cached_property
     def _s3(self) -> Any:
-        return aws.client("s3", self.account.endpoint_url)
-
-
-def deployment_config(spec: SageMaker) -> dict[str, Any]:
-    """How SageMaker moves the traffic to a new configuration, and by which alarms it goes back."""
-    wait = parse_duration(spec.wait)
-    routing: dict[str, Any] = {"Type": spec.traffic.upper(), "WaitIntervalInSeconds": int(wait.total_seconds())}
-    size = {"Type": "CAPACITY_PERCENT", "Value": spec.share}
-    steps = 1
-    if spec.traffic == "canary":
-        routing["CanarySize"] = size
-    elif spec.traffic == "linear":
-        routing["LinearStepSize"], steps = size, -(-100 // spec.share)
-    # All steps and half an hour to start instances; SageMaker takes eight hours at most.
-    longest = min(wait * steps + timedelta(minutes=30), timedelta(hours=8))
-    config: dict[str, Any] = {
-        "BlueGreenUpdatePolicy": {
-            "TrafficRoutingConfiguration": routing,
-            "TerminationWaitInSeconds": int(wait.total_seconds()),
-            "MaximumExecutionTimeoutInSeconds": int(longest.total_seconds()),
-        }
-    }
-    if spec.alarms:
-        config["AutoRollbackConfiguration"] = {"Alarms": [{"AlarmName": each} for each in spec.alarms]}
-    return config
+        return connect("s3", self.account.endpoint_url, f"{self.model} on AWS")
 
 
 def _weight(endpoint: dict[str, Any]) -> int:

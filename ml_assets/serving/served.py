@@ -256,7 +256,6 @@ def _unlike(challenger: Loaded, champion: Loaded) -> str:
     """Why one cannot answer in the place of the other."""
     ours, theirs = challenger.scorer.manifest.task, champion.scorer.manifest.task
     return "" if ours == theirs else f"its task is {ours}, and that of {champion.release}, which serves, is {theirs}"
-        return {"models": models, "refused": self.refused}
 
 
 def give_back_memory() -> None:

@@ -321,12 +321,11 @@ def test_histograms_with_other_edges_are_refused() -> None:
 
 def test_looking_every_50_requests_rolls_good_challengers_back_no_more_often_than_stated() -> None:
     """The drill's short form, with no margins at all, where false alarms are likeliest."""
-    shown = many("as good", 60, 11, Plan(limits=NO_MARGINS), most=1500)
-    assert shown.interval[0] <= 0.05
-    assert shown.rolled_back <= 3, shown
+    shown = many("as good", 50, 11, Plan(limits=NO_MARGINS), most=1500)
+    assert shown.rolled_back <= 2, shown
 
 
 @pytest.mark.parametrize("fault", FAULTS[1:3], ids=["latency", "scores"])
 def test_planted_faults_are_found_in_the_first_requests(fault: Fault) -> None:
-    shown = many(fault.name, 8, 12, Plan(), fault, most=4000)
-    assert shown.rolled_back == 8, shown
+    shown = many(fault.name, 4, 12, Plan(), fault, most=4000)
+    assert shown.rolled_back == 4, shown

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,8 @@ from botocore.stub import ANY, Stubber
 from ml_assets.deployment import aws_requests
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan
-from ml_assets.deployment.sagemaker import Account, SageMakerTarget, deployment_config
+from ml_assets.deployment.sagemaker import Account, SageMakerTarget
+from ml_assets.deployment.sagemaker_bodies import deployment_config
 from ml_assets.deployment.sagemaker_metrics import SECONDS, observed
 from ml_assets.deployment.targets import Described, Histogram, Observation, Release, Side
 from ml_assets.errors import TargetError, TargetUnavailableError
@@ -196,6 +198,7 @@ def test_killed_after_each_call_it_ends_the_same(
     rollouts: Rollouts, aws: SageMaker, observation: list[Observation], monkeypatch: pytest.MonkeyPatch, traffic: str
 ) -> None:
     """After each call that changes something at SageMaker or in S3."""
+    rollouts.plan = Plan(steps=(50,), bake=timedelta(0))
     if traffic != "weights":
         guarded(rollouts, traffic=traffic)
     rollouts.until_over(ONE)
@@ -213,32 +216,33 @@ def test_killed_after_each_call_it_ends_the_same(
         return answer
 
     monkeypatch.setattr("ml_assets.deployment.sagemaker.ask", dies)
+    # Each takes half a second: of the many calls of a rollout by weights every other one.
     killed: list[str] = []
-    while True:
+    for at in itertools.count(1, 2 if traffic == "weights" else 1):
         for there, was in zip((backend.endpoints, backend.endpoint_configs, backend._models), before, strict=True):
             there.clear()
             there.update(copy.deepcopy(was))
         rollouts.journal.kept, rollouts.registry.alias = list(kept), "1"
         if f"ml/late_deliveries/{TWO.name}/model.tar.gz" in aws.s3.keys("releases"):
             aws.s3.delete("releases", f"ml/late_deliveries/{TWO.name}/model.tar.gz")
-        countdown[0] = len(killed) + 1
+        countdown[0] = at
         try:
             rollouts.until_over(TWO)
             rollouts.tick(TWO)
             break
-        except Killed as at:
-            killed.append(str(at))
+        except Killed as call:
+            killed.append(str(call))
         rollouts.target = replace(rollouts.target, _proven={})  # another process
         assert rollouts.until_over(TWO) is Phase.PROMOTED, killed
         rollouts.tick(TWO)
         assert (rollouts.target.describe().stable, rollouts.registry.alias) == (TWO.name, "2"), killed
         assert (len(backend._models), len(backend.endpoint_configs)) == (1, 1), killed
     calls = ["PutObject", "CreateModel", "CreateEndpointConfig", "AddTags", "UpdateEndpoint"]
-    weights, tidied = ["UpdateEndpointWeightsAndCapacities"] * 3, ["DeleteEndpointConfig", "DeleteModel"]
+    weights, tidied = ["UpdateEndpointWeightsAndCapacities"] * 2, ["DeleteEndpointConfig", "DeleteModel"]
     assert (
         killed
         == {
-            "weights": [*calls, *weights, *calls[2:], "DeleteEndpointConfig", *tidied],
+            "weights": [*calls, *weights, *calls[2:], "DeleteEndpointConfig", *tidied][::2],
             "canary": [*calls[:2], "AddTags", *calls[2:], *tidied],
         }[traffic]
     )
@@ -274,15 +278,17 @@ def test_another_models_things_are_not_tidied_away(rollouts: Rollouts, aws: Sage
 
 def test_options_reach_sagemaker(rollouts: Rollouts, aws: SageMaker) -> None:
     scaling = Scaling(least=1, most=4, invocations=500.0)
-    rollouts.target = replace(rollouts.target, spec=Spec(capture=20, scaling=scaling, instance="ml.c6i.large"))
-    rollouts.until_over(ONE)
+    rollouts.target = replace(rollouts.target, spec=Spec(capture=20, scaling=scaling, instance="ml.c5.large"))
+    assert rollouts.until_over(ONE) is Phase.PROMOTED, rollouts.journal.kept[-1].reason
     rollouts.tick(ONE)
     (config,) = aws.bodies("CreateEndpointConfig")
-    assert config["ProductionVariants"][0]["InstanceType"] == "ml.c6i.large"
+    assert config["ProductionVariants"][0]["InstanceType"] == "ml.c5.large"
     assert config["DataCaptureConfig"]["DestinationS3Uri"] == "s3://releases/ml/late_deliveries/captured"
     assert config["DataCaptureConfig"]["InitialSamplingPercentage"] == 20
     client = boto3.client("application-autoscaling", endpoint_url=aws.s3.url)
-    (found,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    (found,) = client.describe_scalable_targets(
+        ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{rollouts.target.name}/variant/stable"]
+    )["ScalableTargets"]
     assert (found["MinCapacity"], found["MaxCapacity"]) == (1, 4)
 
 
@@ -378,6 +384,15 @@ def test_a_quota_is_a_case_for_a_person(stubbed: tuple[SageMakerTarget, Stubber]
     with pytest.raises(TargetError, match="ask AWS for a higher quota") as raised:
         target.stage(ONE)
     assert not isinstance(raised.value, TargetUnavailableError)
+
+
+def test_a_missing_region_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    target = SageMakerTarget("demo", Spec(), Account(ROLE, IMAGE, "s3://releases"), tmp_path)
+    with pytest.raises(TargetError, match="Set AWS_DEFAULT_REGION"):
+        target.describe()
 
 
 def test_cloudwatchs_counts_become_a_side() -> None:
