@@ -282,6 +282,7 @@ class Canary:
         target = LocalRollout(self.server, NAME, by="request")
         url = self.server.url()
         assert url is not None
+        target.rollback(self.champion)
         manifests = {each: self._manifest(each) for each in (self.champion.name, name)}
 
         def matured(state: State) -> tuple[Matured, ...]:

@@ -47,10 +47,6 @@ class Faulty(Scorer):
 
 
 if __name__ == "__main__":
-    import os
-
-    if os.environ.get("SWI"):
-        sys.setswitchinterval(float(os.environ["SWI"]))
     FAULTS |= json.loads(sys.argv[3])
     served.Scorer = Faulty  # type: ignore[misc]
     serve(Path(sys.argv[1]), int(sys.argv[2]))

@@ -94,3 +94,12 @@ def test_a_failure_of_ours_reaches_the_caller_and_the_next_is_answered() -> None
     failed, answered = asyncio.run(both())
     assert isinstance(failed, ZeroDivisionError)
     assert answered.answers == [{"value": 4}]
+
+
+def test_a_failure_of_ours_among_several_reaches_its_own_caller_alone() -> None:
+    scorer = Doubling()
+    honest = scorer.answer
+    scorer.answer = lambda rows, looked_up=None: 1 / 0 if 13 in rows else honest(rows)  # type: ignore[assignment, return-value, method-assign]
+    first, failed, last = outcomes(scorer, [[1], [13], [2]])
+    assert (first, last) == ([{"value": 2}], [{"value": 4}])
+    assert isinstance(failed, ZeroDivisionError)
