@@ -642,7 +642,7 @@ class SageMaker(Spec):
 class Endpoint(Spec):
     """Where an approved model serves, and how it takes the champion's place."""
 
-    target: Literal["local"] = "local"
+    target: Literal["local", "sagemaker"] = "local"
     canary: list[int] = Field(
         [5, 25, 100],
         min_length=1,
@@ -656,6 +656,7 @@ class Endpoint(Spec):
         "keep", description="If it is inconclusive: the champion is kept, or the challenger promoted all the same."
     )
     tolerate: Tolerances = Tolerances()
+    sagemaker: SageMaker = SageMaker()
 
     @field_validator("canary")
     @classmethod
@@ -663,6 +664,12 @@ class Endpoint(Spec):
         if steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] != 100:
             raise ValueError(f"{steps}: the steps have to rise and end with 100, such as [5, 25, 100]")
         return steps
+
+    @model_validator(mode="after")
+    def _fits_the_target(self) -> Self:
+        if self.target == "sagemaker" and self.canary[0] == 0:
+            raise ValueError(f"canary {self.canary}: SageMaker has no shadow step; begin with 1 or more")
+        return self
 
 
 class Feedback(Spec):

@@ -39,8 +39,12 @@ class Aliases:
 def plan_of(model: Model) -> Plan:
     """How a challenger of this model gets its traffic."""
     said, tolerated = model.spec.endpoint, model.spec.endpoint.tolerate
+    on_sagemaker = said.target == "sagemaker"
+    # Where SageMaker moves the traffic there are no steps of ours, and without captured data nobody sees the scores.
+    steps = () if on_sagemaker and said.sagemaker.traffic != "weights" else tuple(said.canary)
+    blind = on_sagemaker and not said.sagemaker.capture
     return Plan(
-        steps=tuple(said.canary),
+        steps=steps,
         bake=parse_duration(said.bake),
         requests=said.min_requests,
         limit=parse_duration(said.limit),
@@ -51,6 +55,7 @@ def plan_of(model: Model) -> Plan:
             p99_seconds=tolerated.p99_ms / 1000 if tolerated.p99_ms else None,
             scores=tolerated.scores,
             quality=tolerated.quality,
+            to_promote=("errors",) if blind else ("errors", "scores"),
         ),
     )
 

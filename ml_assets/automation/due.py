@@ -342,6 +342,8 @@ def due_training(
 
 def _lost(model: Model, served: Record | None, health: dict[str, Any] | None) -> str:
     """What the endpoint server does not serve although it is to; empty if nothing."""
+    if model.spec.endpoint.target != "local":
+        return ""  # the rollout's own sensor asks other targets
     release = served.details["release"] if served else None
     if health is None or not release or health.get("models", {}).get(model.name, {}).get("release") == release:
         return ""
