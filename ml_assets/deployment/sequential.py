@@ -37,7 +37,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.special import betaln, xlog1py, xlogy
 
 _HALVINGS = 20  # of an interval of length 1: to 1e-6
 
@@ -64,10 +63,14 @@ class Sums:
 
 
 def _likelihood(sums: Sums, mean: np.ndarray) -> np.ndarray:
+    from scipy.special import xlog1py, xlogy  # half a second, which only a look at a rollout needs
+
     return np.asarray(xlogy(sums.total, mean) + xlog1py(sums.count - sums.total, -mean))
 
 
 def _mixture(sums: Sums) -> np.ndarray:
+    from scipy.special import betaln
+
     return np.asarray(betaln(0.5 + sums.total, 0.5 + sums.count - sums.total) - betaln(0.5, 0.5))
 
 
