@@ -89,8 +89,9 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                 candidate = None if asked else _candidate(model, tables, latest, registry, releases, context.run.run_id)
                 if candidate and candidate.parity.found:
                     yield parity_result(model, candidate.parity)
-                    reason = candidate.parity.reason
-                    problem, candidate = ReleaseError(f"{model.name} {candidate.folder.name}: {reason}"), None
+                    version = Release.named(candidate.folder.name).version
+                    problem = ReleaseError(f"{model.name} version {version} is not served: {candidate.parity.reason}")
+                    candidate = None
             except (NotApprovedError, ReleaseError) as error:
                 problem = error
             waits = carry_on(

@@ -8,7 +8,7 @@ import dagster as dg
 
 from ml_assets.deployment.rollout import Phase, State
 from ml_assets.deployment.rollout_plots import draw
-from ml_assets.deployment.targets import Described
+from ml_assets.deployment.targets import Described, Release
 from ml_assets.rollouts import serving_history
 
 MOST_LINES = 20
@@ -17,7 +17,9 @@ MOST_LINES = 20
 def shown(model: str, described: Described, states: Sequence[State], waits: str) -> dict[str, dg.MetadataValue]:
     """Metadata of a materialisation of `endpoint`."""
     metadata: dict[str, dg.MetadataValue] = {
-        "serves": dg.MetadataValue.text(described.stable or "nothing"),
+        "serves": dg.MetadataValue.text(
+            f"{model} version {Release.named(described.stable).version}" if described.stable else "nothing"
+        ),
         "rollout": dg.MetadataValue.text(waits),
     }
     if described.since:

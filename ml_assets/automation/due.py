@@ -336,8 +336,9 @@ def due_training(
         )
     if lost:
         return DueTraining(("endpoint",), lost, digest_of([expected, "down"]))
-    waits = "is up to date and serves" if served.details["version"] == trained.details["version"] else "is handed over"
-    return DueTraining((), f"version {trained.details['version']} {waits}: {served.details['waits']}")
+    if served.details["version"] == trained.details["version"]:
+        return DueTraining((), f"version {trained.details['version']} is up to date and serves")
+    return DueTraining((), f"version {trained.details['version']} is handed over: {served.details['waits']}")
 
 
 def _lost(model: Model, served: Record | None, health: dict[str, Any] | None) -> str:

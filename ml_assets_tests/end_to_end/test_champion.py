@@ -44,6 +44,7 @@ SPEC: dict[str, Any] = {
     "training": {"min_rows": 500, "folds": 2},
     "estimator": {"class": LOGISTIC},
     "metrics": {"slices": ["region"], "slice_rows": 50},
+    "endpoint": {"canary": [100]},
 }
 
 
