@@ -26,6 +26,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.swaps
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill_server
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.canary
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
