@@ -54,9 +54,7 @@ def main() -> None:
         project.target.stop()
         home = Path(folder) / "canary"
         home.mkdir()
-        print(
-            "| challenger | ended | challenger's requests | all requests | for | wrong answers |\n|---|---|---|---|---|---|"
-        )
+        print("| challenger | ended | its requests | all requests | for | wrong answers |\n|---|---|---|---|---|---|")
         with Canary.running(project, home) as canary:
             for name in ("2-good", *FINDINGS):
                 limits = FINDINGS[name].limits if name in FINDINGS else {}
