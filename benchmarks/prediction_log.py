@@ -1,9 +1,9 @@
 """What the prediction log costs: the same server without it, with it, and with an fsync before each answer.
 
-.venv/bin/python -W ignore -m benchmarks.prediction_log --seconds 8 --rounds 3 --connections 16
+.venv/bin/python -W ignore -m benchmarks.prediction_log --seconds 3 --rounds 8 --connections 16
 
 The demo's model without look-ups, one row a request, asked by `wrk`. The ways take turns, because the machine is never
-quite the same twice; of each the round with the median throughput is told.
+quite the same twice; of each the rounds with the median throughput and with the lowest 99th percentile are told.
 """
 
 import argparse
@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ import requests
 
 from ml_assets.lake import WHOLE
 from ml_assets.serving.bundle import GOLDEN, write_pointer
+from ml_assets.serving.ids import new_id
+from ml_assets.serving.journal import Entry
+from ml_assets.serving.prediction_log import PredictionLog, now_in_microseconds
 from ml_assets_tests.endpoint import served
 from ml_assets_tests.project import SMALL_MODEL, Project
 
@@ -96,6 +101,20 @@ def measure(release: Path, home: Path, way: str, seconds: float, connections: in
     )
 
 
+def own_cost(folder: Path, body: bytes) -> float:
+    """CPU of logging a request in microseconds, event loop and writer together, at 5,000 requests a second or so."""
+    log, times = PredictionLog(folder), 200
+    log.start()
+    before = time.process_time()
+    for _ in range(times):
+        for _ in range(50):
+            at = now_in_microseconds()
+            log.append(NAME, Entry(at, new_id(), 200, "1", "1-abcdef", 0.0004, body=body, answer=body[:100]))
+        time.sleep(0.01)
+    log.close()
+    return (time.process_time() - before) / (50 * times) * 1e6
+
+
 def _wrk(url: str, seconds: float, connections: int, script: Path) -> str:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -109,8 +128,8 @@ def _milliseconds(told: str, percentile: str) -> float:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=8)
-    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--seconds", type=float, default=3)
+    options.add_argument("--rounds", type=int, default=8)
     options.add_argument("--connections", type=int, default=16)
     given = options.parse_args()
     if shutil.which("wrk") is None:
@@ -121,18 +140,28 @@ def main() -> None:
         bodies = [msgspec.json.encode({"rows": [row], "ids": [f"a-{each}"]}).decode() for each, row in enumerate(rows)]
         script = Path(folder) / "ask.lua"
         script.write_text(SCRIPT % ",".join(f"[[{each}]]" for each in bodies))
+        print(f"logging alone: {own_cost(Path(folder) / 'journal', bodies[0].encode()):.1f} µs of CPU a request")
         rounds: dict[str, list[Measured]] = {way: [] for way in WAYS}
         for _ in range(given.rounds):
             for way in WAYS:
                 home = Path(folder) / "server"
                 rounds[way].append(measure(release, home, way, given.seconds, given.connections, script))
-    middle = {way: sorted(some, key=lambda each: each.per_second)[len(some) // 2] for way, some in rounds.items()}
-    print(f"{given.connections} connections, one row a request, median of {given.rounds} rounds of {given.seconds:g} s")
-    print("log    requests/s  of off   p50 ms   p99 ms  of off  CPU µs/request  failed  lost")
-    for way, each in middle.items():
+    print(f"{given.connections} connections, one row a request, {given.rounds} rounds of {given.seconds:g} s each way")
+    of_rounds: dict[str, Callable[[list[Measured]], Measured]] = {
+        "median": lambda some: sorted(some, key=lambda each: each.per_second)[len(some) // 2],
+        "quietest": lambda some: min(some, key=lambda each: each.p99),
+    }
+    for name, choose in of_rounds.items():
+        _tell(name, {way: choose(some) for way, some in rounds.items()})
+
+
+def _tell(name: str, found: dict[str, Measured]) -> None:
+    off = found["off"]
+    print(f"{name:<9} requests/s  of off   p50 ms   p99 ms  of off  CPU µs/request  failed  lost")
+    for way, each in found.items():
         print(
-            f"{way:<6} {each.per_second:>10,.0f} {each.per_second / middle['off'].per_second:>6.0%} {each.p50:>8.2f} "
-            f"{each.p99:>8.2f} {each.p99 / middle['off'].p99:>6.1f}x {each.cpu:>14.0f} {each.failed:>8} "
+            f"{way:<9} {each.per_second:>10,.0f} {each.per_second / off.per_second:>6.0%} {each.p50:>8.2f} "
+            f"{each.p99:>8.2f} {each.p99 / off.p99:>6.1f}x {each.cpu:>14.0f} {each.failed:>8} "
             f"{each.log.get('lost', 0):>5}"
         )
 

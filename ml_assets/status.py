@@ -35,12 +35,15 @@ def status_of(settings: Settings) -> dict[str, Any]:
             "serves": (health or {"models": {}})["models"].get(name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
         }
-    return {"endpoint": target.url(), "models": models}
+    return {"endpoint": target.url(), "prediction_log": (health or {}).get("prediction_log"), "models": models}
 
 
 def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
     """The same for people."""
     tell(f"Endpoint server: {status['endpoint'] or 'does not run (start it with `ml-assets serve`)'}")
+    if log := status["prediction_log"]:
+        counts = f": {log['logged']:,} requests logged, {log['lost']:,} lost" if "logged" in log else ""
+        tell(f"Prediction log {log['mode']}{counts}" + (f"; {log['error']}" if "error" in log else ""))
     for name, about in status["models"].items():
         rows = about["rows"]
         tell(f"{name}")

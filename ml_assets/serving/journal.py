@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 OPEN, CLOSED = ".open", ".closed"
+FRAME_ENTRIES = 128  # what one damaged byte can take with it
 _HEAD = struct.Struct(">8sQIII")
 _CHECKED = struct.Struct(">8sQII")  # the part of the head that the CRC is over
 _ARRAY = struct.Struct(">BI")  # MessagePack's array 32
@@ -64,9 +65,12 @@ _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 def frame(mark: bytes, first: int, entries: Sequence[bytes]) -> bytes:
     """Encoded entries as one frame of a segment."""
-    body = b"".join((_ARRAY.pack(0xDD, len(entries)), *entries))
-    checked = _CHECKED.pack(mark, first, len(entries), len(body))
-    return b"".join((checked, zlib.crc32(body, zlib.crc32(checked)).to_bytes(4, "big"), body))
+    parts = [_ARRAY.pack(0xDD, len(entries)), *entries]
+    checked = _CHECKED.pack(mark, first, len(entries), sum(map(len, parts)))
+    crc = zlib.crc32(checked)
+    for each in parts:  # of more than 5 KiB at once zlib lets go of the GIL, and the event loop waits to get it back
+        crc = zlib.crc32(each, crc)
+    return b"".join((checked, crc.to_bytes(4, "big"), *parts))
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ class Writing:
                 raise
 
     def write(self, entries: Sequence[bytes], lost: int = 0) -> None:
-        """Append encoded entries as one frame.
+        """Append encoded entries, in as many frames as it takes and with one call.
 
         Args:
             lost: how many were lost since the last frame.
@@ -231,12 +235,17 @@ class Writing:
         Raises:
             OSError: if the disk does not take them; then the segment is to be abandoned.
         """
-        content = memoryview(frame(self._mark, self.next + lost, entries))
+        first = self.next + lost
+        frames = [
+            frame(self._mark, first + start, entries[start : start + FRAME_ENTRIES])
+            for start in range(0, len(entries), FRAME_ENTRIES)
+        ]
+        content = memoryview(b"".join(frames))
         size = len(content)
         while content:
             content = content[os.write(self._file, content) :]
         self.size += size
-        self.next += lost + len(entries)
+        self.next = first + len(entries)
 
     def sync(self) -> None:
         """Return once everything written is on the disk.

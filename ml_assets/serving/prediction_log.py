@@ -20,10 +20,9 @@ from ml_assets.serving.journal import Entry, Writing, encode
 
 MOST_ENTRIES = 10_000  # that wait for the disk: what a kill -9 may take with it by default
 MOST_BYTES = 64 * 2**20  # of all of them, whichever is reached first; a single larger one finds room in an empty queue
-INTERVAL = 0.05  # seconds between two looks at the queue
+INTERVAL = 0.2  # seconds between two looks at the queue; few, because at each the event loop has to wait for the GIL
 SEGMENT_BYTES = 64 * 2**20
 SEGMENT_SECONDS = 15 * 60.0
-FRAME_ENTRIES = 128  # what one damaged byte can take with it
 RETRY_SECONDS = 1.0  # for which a disk that failed is left alone
 SAY_SECONDS = 60.0  # between two lines about losses
 STOP_SECONDS = 30.0
@@ -161,16 +160,14 @@ class PredictionLog:
         for _ in range(len(self._queue)):
             each = self._queue.popleft()
             grouped.setdefault((each.model, each.day), []).append(each)
-        for place, group in grouped.items():
-            for start in range(0, len(group), FRAME_ENTRIES):
-                some = group[start : start + FRAME_ENTRIES]
-                error = self._write(place, some)
-                self._left += len(some)
-                self._left_bytes += sum(len(each.entry) for each in some)
-                _tell(some, error)
+        for place, some in grouped.items():
+            error = self._write(place, some)
+            self._left += len(some)
+            self._left_bytes += sum(len(each.entry) for each in some)
+            _tell(some, error)
 
     def _write(self, place: tuple[str, int], some: Sequence[_Waiting]) -> OSError | None:
-        """Write some entries of one model and day as one frame; what went wrong, if anything did."""
+        """Write some entries of one model and day; what went wrong, if anything did."""
         model, now = place[0], time.monotonic()
         segment: Writing | None = None
         try:

@@ -5,13 +5,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import msgspec
 import polars as pl
 import pytest
 
 from ml_assets.assets.feedback import feedback_bases, is_over
 from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.feedback import feedback_sensor
+from ml_assets.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, REASON_TAG
 from ml_assets.records import Record, append_records, read_latest, writing
+from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.serving.journal import Entry, segments
 from ml_assets.serving.prediction_log import PredictionLog
 from ml_assets.settings import JOURNAL
@@ -115,6 +119,15 @@ def test_predictions_find_their_outcomes_however_these_come(business: Business, 
     assert [other.details("feedback")[day]["coverage"] for day in DAYS[:2]] == [1.0, 1.0]
 
 
+def test_an_earlier_prediction_that_is_found_later_is_the_one_that_counts(business: Business) -> None:
+    business.asks((DAYS[1], "a"), (DAYS[1], "b"))
+    business.catch_up()
+    business.asks((DAYS[0], "a"))
+    assert business.catch_up() == {DAYS[0]: ["feedback", "predictions"], DAYS[1]: ["feedback"]}
+    assert [each[:2] for each in business.feedback()] == [(DAYS[0], "a"), (DAYS[1], "b")]
+    assert business.catch_up() == {}
+
+
 def test_a_day_of_predictions_is_rebuilt_whole_from_all_of_its_segments_and_what_was_removed_of_them(
     business: Business,
 ) -> None:
@@ -190,3 +203,30 @@ def test_tables_keep_their_types(business: Business) -> None:
     rows = business.lake.read("rides", "feedback")
     assert rows.schema["outcome_late"] == pl.Boolean
     assert rows.schema["key_ride"] == pl.String
+
+
+def test_the_sensor_asks_for_what_is_due_and_tells_dagster_of_days_that_it_does_not_know(business: Business) -> None:
+    business.asks((DAYS[0], "a"), (DAYS[1], "b"), (DAYS[2], "c"))
+
+    def tick() -> Any:
+        resources = {
+            "lake": LakeResource(root=str(business.lake.root)),
+            "serving": ServingResource(home=str(business.root), releases="", port=1),
+        }
+        with (
+            dg.DagsterInstance.ephemeral() as instance,
+            dg.build_sensor_context(instance, resources=resources) as context,
+        ):
+            return feedback_sensor(business.model)(context)
+
+    asked = tick()
+    assert [each.job_name for each in asked.run_requests] == ["rides_feedback"] * 2, "a run for each stretch of days"
+    tags = [each.tags for each in asked.run_requests]
+    assert [(each[RANGE_START_TAG], each[RANGE_END_TAG]) for each in tags] == [(DAYS[0], DAYS[0]), (DAYS[1], DAYS[2])]
+    assert tags[0][REASON_TAG] == "predictions were logged"
+    assert business.lake.read("rides", "ledger")["subject"].to_list() == ["feedback"]
+    business.catch_up()
+    after = tick()
+    assert (after.run_requests, after.skip_reason.skip_message) == ([], "nothing new")
+    told = {(each.asset_key.path[-1], each.partition) for each in after.asset_events}
+    assert told == {(asset, day) for asset in ("predictions", "feedback") for day in DAYS[:3]}

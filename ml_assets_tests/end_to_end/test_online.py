@@ -306,7 +306,9 @@ def test_a_release_without_parity_is_refused_and_what_served_serves_on(made: Pro
 
 def test_a_new_day_refreshes_the_store_in_the_run_that_makes_it(made: Project) -> None:
     before = made.latest().get("online_features", WHOLE)
+    made.materialize()  # what was asked until now is logged
     assert made.materialize() == []
+    assert made.latest().get("online_features", WHOLE) == before, "nothing but that was due"
     made.land(1, first=(datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=8)).date())
     online = open_online(made.settings.online_place, NAME)
     [stretch] = due_data(made.model(), made.lake, online).stretches()

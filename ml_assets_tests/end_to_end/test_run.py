@@ -7,10 +7,12 @@ import subprocess
 from collections.abc import Callable
 from datetime import timedelta
 
+import dagster as dg
 import polars as pl
 import pytest
 import requests
 
+from ml_assets.assets import SERVED
 from ml_assets.demo.business import FIRST_DAY, Business
 from ml_assets.lake import WHOLE
 from ml_assets_tests.project import PROGRAMS, SMALL_MODEL, Project, status, wait_until
@@ -91,6 +93,9 @@ def test_status_says_the_same_to_people_and_programs(demo: tuple[Project, str]) 
     told = project.run("ml-assets", "status").stdout
     assert f"{about['rows']['raw']:,} in" in told
     assert "verdict approved" in told
+    assert "Prediction log on: 0 requests logged, 0 lost" in told, (
+        "the golden rows were asked by a server of its own life"
+    )
     assert json.loads(project.run("ml-assets", "status", "--json").stdout)["endpoint"] in told
 
 
@@ -154,6 +159,13 @@ def test_what_the_demo_asked_for_is_logged_and_held_against_what_came_true(demo:
     assert looked_up, "what was looked up is in no request"
     assert predictions.select(looked_up).null_count().sum_horizontal().item() == 0
     assert project.lake.read("late_deliveries", "feedback")["outcome_late"].to_list() == [None] * 3
+    graph = project.definitions().resolve_asset_graph()
+    keys = [key for key in graph.asset_check_keys if key.asset_key.path[-1] in SERVED]
+    with project.active(), dg.DagsterInstance.get() as instance:
+        records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    evaluations = {key: each.event.dagster_event.asset_check_evaluation_data for key, each in records.items()}  # type: ignore[union-attr]
+    assert set(evaluations) == set(keys)
+    assert all(each.passed for each in evaluations.values())
     project.land(4, first=FIRST_DAY + timedelta(days=5), business=Business())
     model = project.model()
     refresh(model, project.lake, {"outcomes"})

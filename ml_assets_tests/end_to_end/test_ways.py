@@ -109,9 +109,10 @@ class Running:
         for each in self.sensors():
             assert self.ask(START_SENSOR, name=each["name"])["startSensor"]["sensorState"]["status"] == "RUNNING"
 
-    def stop_schedule(self) -> None:
-        (schedule,) = self.ask(SCHEDULES)["schedulesOrError"]["results"]
-        assert self.ask(STOP_SCHEDULE, id=schedule["id"])["stopRunningSchedule"]["scheduleState"]["status"] == "STOPPED"
+    def stop_schedules(self) -> None:
+        for each in self.ask(SCHEDULES)["schedulesOrError"]["results"]:
+            done = self.ask(STOP_SCHEDULE, id=each["id"])
+            assert done["stopRunningSchedule"]["scheduleState"]["status"] == "STOPPED"
 
     def runs(self) -> list[dg.DagsterRun]:
         """Oldest first."""
@@ -158,7 +159,7 @@ def ticked(running: Running) -> Running:
     running.project.land(DAYS, business=BUSINESS)
     wait_for_version(running.project, "1")
     running.wait_until_idle()
-    running.stop_schedule()
+    running.stop_schedules()
     running.ticked_contents = running.project.contents()
     return running
 

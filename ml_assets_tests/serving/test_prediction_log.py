@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ml_assets.serving.journal import Entry, segments
-from ml_assets.serving.prediction_log import FRAME_ENTRIES, NotLoggedError, PredictionLog
+from ml_assets.serving.journal import FRAME_ENTRIES, Entry, segments
+from ml_assets.serving.prediction_log import NotLoggedError, PredictionLog
 from ml_assets_tests.project import wait_until
 
 NOON = 1_767_268_800_000_000  # of the first of January 2026
@@ -52,11 +52,11 @@ def test_what_finds_no_room_is_dropped_and_counted_in_the_files_too(tmp_path: Pa
 
 
 def test_segments_are_finished_by_size_and_by_time(tmp_path: Path) -> None:
-    log = PredictionLog(tmp_path, segment_bytes=1000, segment_seconds=0.3)
+    log = PredictionLog(tmp_path, segment_bytes=1000, segment_seconds=1.0)
     log.start()
     for number in range(40):
         log.append("a", entry(number))
-        time.sleep(0.005)
+        time.sleep(0.015)
     full = [each for each in segments(tmp_path / "a") if each.count]
     assert full, "by size, while it is asked"
     wait_until(lambda: all(each.count for each in segments(tmp_path / "a")), 5, "the last one is finished by time")
