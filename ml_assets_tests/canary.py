@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -120,6 +120,29 @@ CHALLENGERS: dict[str, Change] = {
     "5-nan": with_a_hole,
     "6-shifted": shifted,
     "7-worse": upside_down,
+}
+
+
+class Finding(NamedTuple):
+    """For what a bad challenger is to be taken back.
+
+    Attributes:
+        enough: requests of the challenger that suffice for that, at most, whatever the step; docs/evidence/canary.md.
+        limits: that are not the default.
+    """
+
+    finding: str
+    enough: int
+    limits: dict[str, Any]
+
+
+FINDINGS = {
+    "3-errors": Finding("errors", 1500, {}),
+    "4-slow": Finding("latency", 1500, {}),
+    "5-nan": Finding("answers", 250, {}),
+    "6-shifted": Finding("scores", 300, {}),
+    # The scores of a new model may well be others. Here they are upside down.
+    "7-worse": Finding("quality", 300, {"scores": 1.0, "to_promote": ("errors",)}),
 }
 
 
