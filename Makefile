@@ -25,6 +25,7 @@ test: install-dev
 drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.swaps
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill_server
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill

@@ -18,7 +18,7 @@ class Decision:
     """One decision.
 
     Attributes:
-        subject: `data` or `training`.
+        subject: `data`, `training` or `feedback`.
         decision: what was done about it: `asked for`, `waits` or `nothing to do`.
         assets: those that a run was asked for.
         partitions: how many of them.

@@ -14,15 +14,18 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import data_assets, partitioned_assets
+from ml_assets.assets.rolling import BACK_TAG, asked_back
 from ml_assets.automation.due import contiguous, due_data, due_training
-from ml_assets.automation.jobs import by_hand
-from ml_assets.automation.requests import data_requests, training_requests
+from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.jobs import REASON_TAG, by_hand
+from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.component import TabularModel
 from ml_assets.errors import ModelDefinitionError, RunFailedError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import read_latest
+from ml_assets.rollouts import LakeJournal
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.settings import PROJECT_ROOT, Settings
 
@@ -58,6 +61,8 @@ def model_of(settings: Settings, name: str) -> Model:
 def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
     """Run what is due of a model: its data, then training, judgement and deployment if the data calls for them.
 
+    At last what became of the endpoint's answers.
+
     Returns:
         The ids of the runs, none if nothing was due.
 
@@ -72,7 +77,35 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
     training = due_training(model, lake)
     if training.assets:
         note(lake, model.name, Decision("training", "asked for", training.reason, list(training.assets)))
-    return runs + _execute(model, training_requests(model, training), tell)
+    runs += _execute(model, training_requests(model, training), tell)
+    return runs + materialize_feedback(settings, model, tell)
+
+
+def materialize_feedback(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
+    """Take in what the endpoint logged, and hold it against the outcomes that are known.
+
+    Returns, Raises:
+        As `materialize_due`.
+    """
+    due = due_feedback(model, Lake(settings.lake), settings.journal)
+    return _execute(model, feedback_requests(model, due), tell)
+
+
+def roll_back(settings: Settings, model: Model, to: str, tell: Callable[[str], None]) -> None:
+    """Give all traffic back to a release that served before.
+
+    Args:
+        to: its name or version, or `PREVIOUS`.
+
+    Raises:
+        EndpointError: if there is none.
+        RunFailedError: if the run fails, with its step's message.
+    """
+    states = LakeJournal(Lake(settings.lake), model.name).states()
+    release = asked_back(model, to, states)
+    request = by_hand(model, ["endpoint"], [], f"{release.name} was asked for by hand")
+    _execute(model, [request._replace(tags=dict(request.tags) | {BACK_TAG: release.name})], tell)
+    note(Lake(settings.lake), model.name, Decision("rollout", "asked for", request.tags[REASON_TAG], ["endpoint"]))
 
 
 def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tuple[int, int]:
@@ -127,8 +160,9 @@ def _execute(model: Model, requests: list[dg.RunRequest], tell: Callable[[str], 
     runs = []
     with dg.DagsterInstance.get() as instance, _ctrl_c() as pressed:
         loggers = dg.Definitions(loggers={"console": _progress_logger(tell, pressed)})
-        job = dg.Definitions.merge(definitions(), loggers).resolve_job_def(model.name)
+        defs = dg.Definitions.merge(definitions(), loggers)
         for request in requests:
+            job = defs.resolve_job_def(request.job_name or model.name)
             try:
                 result = job.execute_in_process(
                     instance=instance,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -17,6 +17,7 @@ from ml_assets.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "ML_ASSETS_"
+JOURNAL = Path("predictions") / "journal"  # the prediction log as the endpoint server writes it, below `home`
 
 
 class Settings(BaseModel):
@@ -48,6 +49,9 @@ class Settings(BaseModel):
     endpoint_keys_file: Path | None = Field(None, description="File of more keys, one a line; read again when changed.")
     endpoint_max_bytes: int = Field(10 * 2**20, ge=1, description="Largest body of a request.")
     endpoint_max_rows: int = Field(10_000, ge=1, description="Most rows of a request.")
+    prediction_log: Literal["", "on", "fsync", "off"] = Field(
+        "", description="Default: on; off where SageMaker starts the server. fsync: no answer before it is on the disk."
+    )
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -158,6 +162,11 @@ class Settings(BaseModel):
     @property
     def releases(self) -> Path:
         return self.home / "releases"
+
+    @property
+    def journal(self) -> Path:
+        """The prediction log, as the endpoint server writes it."""
+        return self.home / JOURNAL
 
     @property
     def searches(self) -> Path:

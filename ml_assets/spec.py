@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from ml_assets.durations import Duration, parse_duration
 
@@ -580,10 +580,57 @@ class Gates(Spec):
         return {name: value for name, value in self.model_dump(exclude_none=True).items() if name in names}
 
 
+class Tolerances(Spec):
+    """What a rollout tolerates of a challenger beside the champion. Beyond it, beyond doubt, it is rolled back."""
+
+    errors: float = Field(0.01, ge=0, lt=1, description="Difference of the shares of failed requests.")
+    p99_ms: float | None = Field(None, gt=0, description="p99 latency; default: 1.5 times the champion's and 20 ms.")
+    scores: float = Field(0.1, gt=0, lt=1, description="Largest distance of both distribution functions of the scores.")
+    quality: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Difference of the mean losses where outcomes are known: the share of wrong labels; for regression "
+        "the absolute error, in parts of the range of the champion's values.",
+    )
+    false_alarms: float = Field(
+        0.05, gt=0, lt=1, description="Probability that a challenger without fault is rolled back, at most."
+    )
+
+
 class Endpoint(Spec):
-    """Where an approved model serves."""
+    """Where an approved model serves, and how it takes the champion's place."""
 
     target: Literal["local"] = "local"
+    canary: list[int] = Field(
+        [5, 25, 100],
+        min_length=1,
+        description="The challenger's share of the traffic in percent, step by step. 0 is a shadow step: it answers in "
+        "the background, and callers see the champion only. [100]: at once.",
+    )
+    bake: Duration = Field("10m", description="How long a step takes, at least.")
+    min_requests: int = Field(100, ge=1, description="Requests that the challenger answers in a step, at least.")
+    limit: Duration = Field("1d", description="How long a rollout may take; then it is inconclusive.")
+    undecided: Literal["keep", "promote"] = Field(
+        "keep", description="If it is inconclusive: the champion is kept, or the challenger promoted all the same."
+    )
+    tolerate: Tolerances = Tolerances()
+
+    @field_validator("canary")
+    @classmethod
+    def _rises(cls, steps: list[int]) -> list[int]:
+        if steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] != 100:
+            raise ValueError(f"{steps}: the steps have to rise and end with 100, such as [5, 25, 100]")
+        return steps
+
+
+class Feedback(Spec):
+    """How predictions are held against what came true."""
+
+    delay: Duration | None = Field(
+        None,
+        description="How long after a day nearly all its predictions' outcomes are known. Default: split.gap, else 7d.",
+    )
 
 
 class Retrain(Spec):
@@ -627,7 +674,13 @@ class ModelSpec(Spec):
     metrics: Metrics = Metrics()
     gates: Gates = Gates()
     endpoint: Endpoint = Endpoint()
+    feedback: Feedback = Feedback()
     retrain: Retrain = Retrain()
+
+    @property
+    def outcome_delay(self) -> timedelta:
+        """How long after a day nearly all outcomes of its predictions are known."""
+        return parse_duration(self.feedback.delay or self.split.gap or "7d")
 
     @property
     def primary_metric(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.errors import SourceError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
@@ -29,19 +30,26 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
         tell(f"  data      cannot be listed: {error}")
     else:
         for stretch in data.stretches():
-            days = stretch.partitions
-            span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-            tell(f"  data      due: {span}: {stretch.reason}")
+            tell(f"  data      due: {_span(stretch.partitions)}: {stretch.reason}")
         for name, problem in data.problems.items():
             tell(f"  data      {name}: {problem}")
         if not data.needs and not data.problems:
             tell("  data      up to date")
+    served = due_feedback(model, lake, settings.journal)
+    for stretch in served.stretches():
+        tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
+    if not served.needs:
+        tell("  feedback  up to date")
     training = due_training(model, lake)
     state = f"due: {', '.join(training.assets)}: " if training.assets else ""
     tell(f"  training  {state}{training.reason}")
     judged = read_latest(lake, model.name).get("metrics", WHOLE)
     for gate in judged.details.get("gates", []) if judged else ():
         tell(f"  gate      {gate['name']} {'passed' if gate['passed'] else 'failed'}: {gate['reason']}")
+
+
+def _span(days: list[str]) -> str:
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def _line(decision: Decision) -> str:

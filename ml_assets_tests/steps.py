@@ -6,18 +6,23 @@ For tests that refresh some hundred times. All else is as ever: survey, what is 
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 
 from ml_assets.assets import build_assets, data_assets
+from ml_assets.assets.feedback import feedback
 from ml_assets.assets.handover import forget
 from ml_assets.assets.naming import INPUTS_TAG
+from ml_assets.assets.predictions import predictions
 from ml_assets.automation.due import due_data
+from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.lake import Lake
 from ml_assets.model import Model
-from ml_assets.resources import LakeResource
+from ml_assets.resources import LakeResource, ServingResource
+from ml_assets.settings import JOURNAL
 
 
 @dataclass
@@ -59,14 +64,33 @@ def refresh(model: Model, lake: Lake, assets: Collection[str] | None = None, *, 
                 if apart:
                     forget()
                 run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
-                _make(_Context(step, stretch.partitions, run), lake)
+                make(_Context(step, stretch.partitions, run), lake)
     return [each.partitions for each in stretches]
 
 
-def _make(context: _Context, lake: Lake) -> None:
+def refresh_feedback(model: Model, lake: Lake, home: Path) -> dict[str, list[str]]:
+    """A tick of the sensor of feedback, and the runs that it asks for.
+
+    Args:
+        home: below it lie the journal and the releases.
+
+    Returns:
+        For each due day what was made of it.
+    """
+    due = due_feedback(model, lake, home / JOURNAL)
+    serving = ServingResource(home=str(home), releases=str(home / "releases"), port=1)
+    for stretch in due.stretches():
+        run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
+        if "predictions" in stretch.assets:
+            make(_Context(predictions(model), stretch.partitions, run), lake, serving=serving)
+        make(_Context(feedback(model), stretch.partitions, run), lake)
+    return {day: sorted(need.assets) for day, need in due.needs.items()}
+
+
+def make(context: _Context, lake: Lake, **resources: Any) -> None:
     """Run one step; a blocking check that fails would end a run."""
     step: Any = context.assets_def
     blocking = {(each.asset_key, each.name) for each in step.check_specs if each.blocking}
-    for result in step.op.compute_fn.decorated_fn(context, lake=LakeResource(root=str(lake.root))):
+    for result in step.op.compute_fn.decorated_fn(context, lake=LakeResource(root=str(lake.root)), **resources):
         for check in [result] if isinstance(result, dg.AssetCheckResult) else result.check_results or []:
             assert check.passed or (check.asset_key, check.check_name) not in blocking, check

@@ -73,7 +73,7 @@ def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(p
     names = {key.path[-1] for key in graph.get_all_asset_keys()}
     assert names == {
         *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
-        *("restaurant_history", "courier_history", "online_features"),
+        *("restaurant_history", "courier_history", "online_features", "predictions", "feedback"),
     }
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -86,9 +86,10 @@ def test_a_model_is_a_graph_of_assets_with_checks_a_job_sensors_and_a_schedule(p
         assert any(check.asset_key == key for check in graph.asset_check_keys)
     repository = definitions.get_repository_def()
     assert repository.has_job("late_deliveries")
-    assert {each.name for each in repository.sensor_defs} == {"late_deliveries_arrivals", "late_deliveries_retraining"}
+    sensors = {each.name.removeprefix("late_deliveries_") for each in repository.sensor_defs}
+    assert sensors == {"arrivals", "retraining", "rollout", "feedback"}
     running = [each.default_status.value for each in (*repository.sensor_defs, *repository.schedule_defs)]
-    assert running == ["RUNNING"] * 3
+    assert running == ["RUNNING"] * 6
 
 
 @pytest.mark.parametrize(
@@ -164,4 +165,4 @@ def test_python_users_make_the_same_component_from_a_spec(project: Project) -> N
         component = TabularModel.from_spec(ModelSpec.model_validate(spec.model_dump(by_alias=True)), folder)
         built = component.build_defs(dg.ComponentTree.for_test().load_context)
         definitions = dg.Definitions.merge(built, resources_of(project.settings))
-    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 11
+    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 13

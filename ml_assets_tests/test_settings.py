@@ -4,6 +4,7 @@ import pytest
 
 from ml_assets.definitions import models_in
 from ml_assets.errors import SettingsError
+from ml_assets.serving.options import Options
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 
@@ -50,6 +51,24 @@ def test_mlflow_is_in_the_home_unless_a_database_or_a_server_is_set(tmp_path: Pa
     assert settings.mlflow_artifacts == "", "the server decides"
     with pytest.raises(SettingsError, match="neither s3://bucket/prefix nor a folder"):
         Settings.from_environment({"ML_ASSETS_MLFLOW_ARTIFACTS": "gs://bucket"})
+
+
+def test_predictions_are_logged_unless_that_is_switched_off_or_sagemaker_does_it(tmp_path: Path) -> None:
+    def options(way: str, **started: str) -> tuple[Path | None, bool]:
+        given = {"ML_ASSETS_HOME": str(tmp_path), "ML_ASSETS_PREDICTION_LOG": way}
+        made = Options.of(Settings.from_environment(given), **started)
+        return made.journal, made.durable
+
+    journal = tmp_path / "predictions" / "journal"
+    assert [options(way) for way in ("", "on", "fsync", "off")] == [
+        (journal, False),
+        (journal, False),
+        (journal, True),
+        (None, False),
+    ]
+    assert [options(way, log="off")[0] for way in ("", "on")] == [None, journal]
+    with pytest.raises(SettingsError, match=r"ML_ASSETS_PREDICTION_LOG='sync'.*'on', 'fsync' or 'off'"):
+        options("sync")
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:6379", "head.ray.svc:6379", ""])

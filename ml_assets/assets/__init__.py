@@ -2,6 +2,7 @@
 
 raw_data → cleaned_data + rejected_rows, side tables → outcomes → groups → features → trained_model → metrics → endpoint
                                                        side tables, groups → online_features
+endpoint → predictions → feedback ← outcomes
 
 Assets are thin: they read tables, call plain functions, and return values with metadata and checks.
 """
@@ -11,17 +12,20 @@ import dagster as dg
 from ml_assets.assets.cleaned_data import cleaned_data
 from ml_assets.assets.endpoint import endpoint
 from ml_assets.assets.features import features
+from ml_assets.assets.feedback import feedback
 from ml_assets.assets.groups import groups
 from ml_assets.assets.lookups import lookups
 from ml_assets.assets.metrics import metrics
 from ml_assets.assets.online_features import ASSET as ONLINE
 from ml_assets.assets.online_features import online_features
 from ml_assets.assets.outcomes import outcomes
+from ml_assets.assets.predictions import predictions
 from ml_assets.assets.raw_data import raw_data
 from ml_assets.assets.trained_model import trained_model
 from ml_assets.model import Model
 
 JUDGED = ("trained_model", "metrics", "endpoint")
+SERVED = ("predictions", "feedback")
 
 
 def build_assets(model: Model) -> list[dg.AssetsDefinition]:
@@ -37,6 +41,8 @@ def build_assets(model: Model) -> list[dg.AssetsDefinition]:
         trained_model(model),
         metrics(model),
         endpoint(model),
+        predictions(model),
+        feedback(model),
     ]
 
 

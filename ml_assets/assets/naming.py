@@ -15,6 +15,9 @@ from ml_assets.lake import PARTITION, WHOLE
 from ml_assets.model import Model
 
 PREVIEW_ROWS = 5
+# What was asked and what came of it, by the day (UTC) of the request; none was before.
+FIRST_SERVED_DAY = "2025-01-01"
+SERVED_DAYS = dg.DailyPartitionsDefinition(FIRST_SERVED_DAY, end_offset=1)
 # On runs that ml-assets asked for itself: digest of what they are to use. Such a run makes only what is due.
 INPUTS_TAG = "ml_assets/inputs"
 

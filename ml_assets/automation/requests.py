@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ml_assets.automation.due import DueData, DueTraining
-from ml_assets.automation.jobs import run_request
+from ml_assets.automation.jobs import feedback_request, run_request
 from ml_assets.model import Model
 
 
@@ -15,3 +15,8 @@ def data_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
 def training_requests(model: Model, due: DueTraining) -> list[dg.RunRequest]:
     """One run for what is due of training, judgement and deployment, or none."""
     return [run_request(model, due.assets, None, due.reason, due.digest)] if due.assets else []
+
+
+def feedback_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
+    """One run per contiguous stretch of due days of requests."""
+    return [feedback_request(model, each.assets, each.partitions, each.reason, each.digest) for each in due.stretches()]

@@ -1,14 +1,16 @@
-"""The schedule `<model>_daily`: the safety net, which asks for everything that is due, from data to endpoint."""
+"""The schedules `<model>_daily` and `<model>_feedback_daily`: the safety net, which asks for everything that is due."""
 
 import dagster as dg
 
 from ml_assets.assets import JUDGED
 from ml_assets.assets.naming import key_of
 from ml_assets.automation.due import due_data, due_training
-from ml_assets.automation.requests import data_requests, training_requests
+from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.jobs import feedback_job_name
+from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.automation.under_way import busy
 from ml_assets.model import Model
-from ml_assets.resources import FeatureStoreResource, LakeResource
+from ml_assets.resources import FeatureStoreResource, LakeResource, ServingResource
 
 
 def daily_schedule(model: Model) -> dg.ScheduleDefinition:
@@ -33,5 +35,25 @@ def daily_schedule(model: Model) -> dg.ScheduleDefinition:
         last = requests[-1]
         more = [key_of(model, each) for each in JUDGED]
         return [*requests[:-1], last._replace(asset_selection=[*(last.asset_selection or ()), *more])]
+
+    return daily
+
+
+def feedback_schedule(model: Model) -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{model.name}_feedback_daily",
+        job_name=feedback_job_name(model),
+        cron_schedule="30 0 * * *",  # a day of requests has just ended
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Predictions and feedback that are due, whatever the sensor did.",
+    )
+    def daily(
+        context: dg.ScheduleEvaluationContext, lake: LakeResource, serving: ServingResource
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        if reason := busy(context.instance, model):
+            return dg.SkipReason(reason)
+        due = due_feedback(model, lake.open(), serving.target().journal)
+        return feedback_requests(model, due) or dg.SkipReason("nothing is due")
 
     return daily

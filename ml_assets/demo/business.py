@@ -7,6 +7,7 @@ their own, by the day of the report. Some rows are broken, as everywhere.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -60,6 +61,17 @@ class Business:
         return reported.select("order_id", "reported_at", "minutes_late", late=pl.col("minutes_late") > 0).sort(
             "reported_at", "order_id"
         )
+
+    def asked(self, day: date, number: int | None = None) -> list[dict[str, Any]]:
+        """Orders of a day as the shop asks about them: what is known then, with the order's own id.
+
+        Args:
+            number: how many, from the first; None: all.
+        """
+        afterwards = ("minutes_late", "reported_at", "reported")
+        orders = self._true_orders(day).drop(afterwards)
+        orders = orders if number is None else orders.head(number)
+        return orders.with_columns(pl.col("ordered_at").dt.strftime("%FT%TZ")).to_dicts()
 
     def _random(self, day: date, purpose: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, day.toordinal(), len(purpose), *purpose.encode()])

@@ -1,21 +1,19 @@
 """`make run`: the demo from landed files to an answering endpoint, and a summary that says only what happened."""
 
 import time
-from datetime import datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import click
 
 from ml_assets.demo.business import FIRST_DAY, Business, land
+from ml_assets.demo.callers import MODEL
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import read_latest
-from ml_assets.serving.bundle import GOLDEN
 from ml_assets.settings import Settings
 from ml_assets.status import status_of, tell_status
-
-MODEL = "late_deliveries"
 
 
 def folder_of(settings: Settings) -> Path:
@@ -34,7 +32,7 @@ def show(settings: Settings, days: int) -> None:
     if not list(folder.glob("orders/*.parquet")):
         click.echo(f"Landing {days} days of orders and their outcomes in {folder} ...")
         land(Business(), folder, FIRST_DAY, days)
-    from ml_assets.materialize import materialize_due, models_of, prepare_dagster_home
+    from ml_assets.materialize import materialize_due, materialize_feedback, models_of, prepare_dagster_home
 
     prepare_dagster_home(settings)
     click.echo("Looking for what is due ...")
@@ -42,6 +40,7 @@ def show(settings: Settings, days: int) -> None:
     runs = materialize_due(settings, model, click.echo)
     target = LocalTarget.of(settings)
     answer = _prove(settings, target, fresh=bool(runs))
+    runs += materialize_feedback(settings, model, click.echo)  # what was just asked for
     click.echo("")
     click.echo(f"Materialised in {len(runs)} run(s)." if runs else "Nothing was due: nothing was computed again.")
     click.echo(answer)
@@ -65,11 +64,10 @@ def _prove(settings: Settings, target: LocalTarget, *, fresh: bool) -> str:
         golden = target.prove(url, MODEL, release)
         if not fresh:
             return f"{url}: version {record.details['version']} answered {len(golden)} golden rows as recorded."
-        import msgspec
-
-        rows = msgspec.json.decode((release / GOLDEN).read_bytes())["rows"][:3]
-        # As of the day after the last one that landed: the past of restaurants and couriers is looked up.
-        answer = target.ask(MODEL, [each | {"ordered_at": _a_day_later(each["ordered_at"])} for each in rows], url)
+        # The first orders of the day after the last one that landed. Once that day lands, it is known how they went.
+        orders = Business().asked(_next_day(settings), 3)
+        answer = target.ask(MODEL, orders, url, ids=[each["order_id"] for each in orders])
+        target.wait_until_logged(url)
     except EndpointError as error:
         raise click.ClickException(str(error)) from None
     told = ", ".join(
@@ -78,5 +76,6 @@ def _prove(settings: Settings, target: LocalTarget, *, fresh: bool) -> str:
     return f"{url}/models/{MODEL}/predict: three orders asked, version {answer['version']} says: {told}."
 
 
-def _a_day_later(moment: str) -> str:
-    return (datetime.fromisoformat(moment) + timedelta(days=1)).isoformat()
+def _next_day(settings: Settings) -> date:
+    landed = sorted(folder_of(settings).glob("orders/*.parquet"))
+    return date.fromisoformat(landed[-1].stem) + timedelta(days=1)

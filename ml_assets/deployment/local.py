@@ -18,8 +18,9 @@ import msgspec
 
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
+from ml_assets.serving.ids import PROBE
 from ml_assets.serving.scorer import require_equal
-from ml_assets.settings import Settings
+from ml_assets.settings import JOURNAL, Settings
 
 START_SECONDS = 60.0
 PORTS_TO_TRY = 50
@@ -50,6 +51,10 @@ class LocalTarget:
     @property
     def _address(self) -> Path:
         return self.home / "endpoint.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.home / JOURNAL
 
     @property
     def log(self) -> Path:
@@ -148,7 +153,7 @@ class LocalTarget:
         """
         manifest = read_manifest(folder)
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
-        answer = self.ask(model, golden["rows"], url, golden["looked_up"])
+        answer = self.ask(model, golden["rows"], url, golden["looked_up"], probe=True)
         if answer["version"] != manifest.version:
             raise EndpointError(f"{model}: version {answer['version']} answers, not {manifest.version}")
         try:
@@ -158,16 +163,31 @@ class LocalTarget:
         return list(answer["predictions"])
 
     def ask(
-        self, model: str, rows: list[dict[str, Any]], url: str | None = None, looked_up: Any = None
+        self,
+        model: str,
+        rows: list[dict[str, Any]],
+        url: str | None = None,
+        looked_up: Any = None,
+        *,
+        ids: list[Any] | None = None,
+        probe: bool = False,
     ) -> dict[str, Any]:
-        """The server's answer to some rows, with what it looks up itself or with what was looked up for them before."""
+        """The server's answer to some rows.
+
+        Args:
+            looked_up: what was looked up for them before; None: the server looks it up itself.
+            ids: what outcomes of the rows will be found by.
+            probe: it is no prediction, and is not logged as one.
+        """
         import requests
 
         url = url or self.url()
         if url is None:
             raise EndpointError(f"the endpoint server does not run; start it with `ml-assets serve` (log: {self.log})")
-        body = {"rows": rows} if looked_up is None else {"rows": rows, "looked_up": looked_up}
-        response = requests.post(f"{url}/models/{model}/predict", json=body, timeout=30)
+        beside = {"looked_up": looked_up, "ids": ids}
+        body = {"rows": rows} | {name: value for name, value in beside.items() if value is not None}
+        headers = {PROBE.decode(): "1"} if probe else {}
+        response = requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
         if response.status_code != 200:
             raise EndpointError(f"{model} at {url} answered {response.status_code}: {response.text[:500]}")
         return dict(response.json())
@@ -190,6 +210,21 @@ class LocalTarget:
                 raise EndpointError(f"the endpoint server refuses {model} release {release}: {refused['reason']}")
             time.sleep(0.05)
         raise EndpointError(f"the endpoint server did not take up {model} release {release} in {START_SECONDS:.0f} s")
+
+    def wait_until_logged(self, url: str) -> None:
+        """Wait until what was answered lies in the prediction log's files, or was counted as lost.
+
+        Raises:
+            EndpointError: if that takes longer than `START_SECONDS`.
+        """
+        import requests
+
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if not requests.get(f"{url}/health", timeout=5).json()["prediction_log"].get("waiting"):
+                return
+            time.sleep(0.02)
+        raise EndpointError(f"the endpoint server did not write its prediction log in {START_SECONDS:.0f} s")
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:

@@ -6,6 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.deployment.local import LocalTarget
+from ml_assets.deployment.targets import Target
+from ml_assets.model import Model
 
 
 class ServingResource(dg.ConfigurableResource):
@@ -22,6 +24,10 @@ class ServingResource(dg.ConfigurableResource):
     releases: str
     port: int
     online: str = Field("", repr=False)
+
+    def target_of(self, model: Model) -> Target:
+        """Where a model serves."""
+        return self.target().of_model(model.name)
 
     def target(self) -> LocalTarget:
         return LocalTarget(Path(self.home), Path(self.releases), self.port, self.online)

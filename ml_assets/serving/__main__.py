@@ -31,10 +31,14 @@ def serve(releases: Path, port: int, host: str = "127.0.0.1") -> None:
 
 
 def serve_for_sagemaker() -> None:
-    """Serve the release in SageMaker's model folder. Who may ask is decided by IAM before a request gets here."""
+    """Serve the release in SageMaker's model folder. Who may ask is decided by IAM before a request gets here.
+
+    SageMaker captures data itself, and nobody would read what lies in its container: by default nothing is logged.
+    """
     settings = Settings.from_environment()
     place = SageMakerPlace.from_environment()
-    _run(place.model, place.port, "0.0.0.0", settings.online_store.get_secret_value() or None, Options.of(settings))
+    online = settings.online_store.get_secret_value() or None
+    _run(place.model, place.port, "0.0.0.0", online, Options.of(settings, log="off"))
 
 
 def _run(releases: Path, port: int, host: str, online: str | None, options: Options) -> None:

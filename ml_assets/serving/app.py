@@ -21,13 +21,17 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from ml_assets.errors import MlAssetsError
-from ml_assets.serving.bodies import CSV, JSON, UnsupportedError, csv_of, read_body, rows_of_csv, rows_of_json
+from ml_assets.serving.bodies import CSV, JSON, Sent, UnsupportedError, csv_of, read_body, rows_of_csv, rows_of_json
+from ml_assets.serving.ids import INFERENCE_ID, PROBE, REQUEST_ID, id_in, new_id
+from ml_assets.serving.journal import Entry
 from ml_assets.serving.keys import Keys
 from ml_assets.serving.measured import NO_MODEL, Measured
 from ml_assets.serving.openapi import document, page
 from ml_assets.serving.options import Options
+from ml_assets.serving.prediction_log import NotLoggedError, PredictionLog, now_in_microseconds
+from ml_assets.serving.reasons import kept, reason_of
 from ml_assets.serving.room import Room
-from ml_assets.serving.served import Served
+from ml_assets.serving.served import Served, Serving
 
 WATCH_INTERVAL = 0.25  # seconds between two looks at the pointer files and the keys
 SAID_WITH = {503: ((b"retry-after", b"1"),), 401: ((b"www-authenticate", b"Bearer"),)}
@@ -49,53 +53,110 @@ class Predict:
     """
 
     def __init__(
-        self, served: Served, options: Options, keys: Keys, measured: Measured, room: Room, *, other_kinds: bool
+        self,
+        served: Served,
+        options: Options,
+        keys: Keys,
+        measured: Measured,
+        room: Room,
+        log: PredictionLog | None,
+        *,
+        other_kinds: bool,
     ) -> None:
         self.served = served
         self.options = options
         self.keys = keys
         self.measured = measured
         self.room = room
+        self.log = log
         self.other_kinds = other_kinds
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        started = time.perf_counter()
-        model, status, stage = NO_MODEL, 200, "arrive"
+        started, at = time.perf_counter(), now_in_microseconds()
+        model, status, stage, name = NO_MODEL, 200, "arrive", new_id()
         extra: tuple[tuple[bytes, bytes], ...] = ()
+        serving: Serving | None = None
+        headers: dict[bytes, bytes] = dict(scope["headers"])
         try:
             async with asyncio.timeout(self.options.seconds):
                 self.keys.require(scope["headers"])
                 serving = self.served.get(scope["path_params"].get("model"))
                 manifest = serving.scorer.manifest
                 model = manifest.model
-                headers = dict(scope["headers"])
+                name = id_in(headers, REQUEST_ID) or name
+                given = id_in(headers, INFERENCE_ID)
                 body = await read_body(receive, headers, self.options.max_bytes)
                 stage = "be answered"
-                if self._kind(headers, b"content-type", UnsupportedError) == CSV:
-                    rows, looked_up = rows_of_csv(body, manifest.inputs, self.options), None
+                form = self._kind(headers, b"content-type", UnsupportedError)
+                if form == CSV:
+                    sent = Sent(rows_of_csv(body, manifest.inputs, self.options))
                 else:
-                    rows, looked_up = rows_of_json(body, self.options)
+                    sent = rows_of_json(body, self.options)
                 kind = self._kind(headers, b"accept", NotAcceptableError)
-                with self.room.taken(len(rows)):
-                    answers = await serving.batcher.predict(rows, looked_up)
-                if kind == CSV:
-                    content = csv_of(answers)
-                else:
-                    content = msgspec.json.encode({"model": model, "version": manifest.version, "predictions": answers})
-        except MlAssetsError as error:
-            status, kind, content = getattr(error, "status", 500), JSON, msgspec.json.encode({"error": str(error)})
-            extra = SAID_WITH.get(status, ())
-        except TimeoutError:
-            status, kind = (408 if stage == "arrive" else 504), JSON
-            content = msgspec.json.encode({"error": f"it took more than {self.options.seconds:g} s to {stage}"})
-        except Exception:
-            _log.exception("a request to %s failed", model or "no model")
-            status, kind, content = 500, JSON, b'{"error":"the server failed; see its log"}'
+                with self.room.taken(len(sent.rows)):
+                    answered = await serving.batcher.predict(sent.rows, sent.looked_up)
+                answer = {"model": model, "version": manifest.version, "predictions": answered.answers}
+                said = msgspec.json.encode(answer)
+                content = csv_of(answered.answers) if kind == CSV else said
+                if self.log is not None and PROBE not in headers:
+                    entry = Entry(
+                        at,
+                        name,
+                        status,
+                        manifest.version,
+                        serving.release,
+                        time.perf_counter() - started,
+                        "csv" if form == CSV else "json",
+                        body,
+                        said,
+                        given,
+                        kept(answered.looked_up),
+                    )
+                    if self.log.durable:
+                        stage = "be logged"
+                        await self.log.append_durably(model, entry)
+                    else:
+                        self.log.append(model, entry)
+        except Exception as error:
+            status, why = self._failure(error, model, stage)
+            kind, content, extra = JSON, msgspec.json.encode({"error": why}), SAID_WITH.get(status, ())
+            if not isinstance(error, NotLoggedError):
+                self._refused(serving, at, name, status, started, headers, error)
+        if PROBE in headers:
+            self.measured.probed(model)
         if status == 200:
-            self.measured.answered(model, manifest.version, len(rows), time.perf_counter() - started)
+            self.measured.answered(model, manifest.version, len(sent.rows), time.perf_counter() - started)
         else:
             self.measured.count(model, status)
-        await _send(send, status, kind, content, extra)
+        await _send(send, status, kind, content, ((REQUEST_ID, name.encode()), *extra))
+
+    def _failure(self, error: Exception, model: str, stage: str) -> tuple[int, str]:
+        """Status and words for a request that failed."""
+        if isinstance(error, MlAssetsError):
+            return getattr(error, "status", 500), str(error)
+        if isinstance(error, TimeoutError):
+            said = f"it took more than {self.options.seconds:g} s to {stage}"
+            return 408 if stage == "arrive" else 504, said
+        _log.exception("a request to %s failed", model or "no model")
+        return 500, "the server failed; see its log"
+
+    def _refused(
+        self,
+        serving: Serving | None,
+        at: int,
+        name: str,
+        status: int,
+        started: float,
+        headers: dict[bytes, bytes],
+        error: Exception,
+    ) -> None:
+        """Log a request that was not answered: what was wrong with it, and no value of it."""
+        if self.log is None or serving is None or PROBE in headers:
+            return
+        manifest, seconds = serving.scorer.manifest, time.perf_counter() - started
+        reason, column = reason_of(error, manifest)
+        entry = Entry(at, name, status, manifest.version, serving.release, seconds, reason=reason, column=column)
+        self.log.append(manifest.model, entry)
 
     def _kind(self, headers: dict[bytes, bytes], name: bytes, refused: type[MlAssetsError]) -> str:
         """JSON or CSV: what the body is, or what the answer is to be."""
@@ -125,11 +186,13 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
     """
     options = options or Options()
     served = Served(releases, online)
-    keys, measured = Keys(options), Measured(served)
+    log = PredictionLog(options.journal, durable=options.durable) if options.journal else None
+    keys, measured = Keys(options), Measured(served, log)
     room = Room(options.max_waiting, measured.waiting.set)
 
     async def health(request: Request) -> Response:
-        return _json({"status": "ok", "pid": os.getpid(), **served.health()})
+        logging_to = log.health() if log else {"mode": "off"}
+        return _json({"status": "ok", "pid": os.getpid(), **served.health(), "prediction_log": logging_to})
 
     async def ready(request: Request) -> Response:
         state = {"ready": served.ready, "models": sorted(served.models), "refused": served.refused}
@@ -148,6 +211,8 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
     @contextlib.asynccontextmanager
     async def watch(app: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(served.refresh)
+        if log:
+            log.start()
 
         async def follow() -> None:
             while True:
@@ -160,9 +225,11 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        if log:
+            await run_in_threadpool(log.close)
 
-    predict = Predict(served, options, keys, measured, room, other_kinds=False)
-    invoke = Predict(served, options, keys, measured, room, other_kinds=True)
+    predict = Predict(served, options, keys, measured, room, log, other_kinds=False)
+    invoke = Predict(served, options, keys, measured, room, log, other_kinds=True)
     return Starlette(
         routes=[
             Route("/predict", predict, methods=["POST"]),

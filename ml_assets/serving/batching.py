@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ml_assets.errors import MlAssetsError
-from ml_assets.serving.scorer import Scorer
-
-Answers = list[dict[str, Any]]
+from ml_assets.serving.scorer import Answered, Scorer
 
 AT_ONCE = 256  # rows of several requests that are scored together
 INLINE = 32  # rows that the event loop scores itself: quicker than a thread is told to, and short enough for others
@@ -18,7 +16,7 @@ INLINE = 32  # rows that the event loop scores itself: quicker than a thread is 
 class _Waiting:
     rows: list[Any]
     looked_up: Any
-    answer: "asyncio.Future[Answers]"
+    answer: "asyncio.Future[Answered]"
 
 
 class Batcher:
@@ -31,10 +29,10 @@ class Batcher:
         # A look-up may have to wait for the store: not in the event loop.
         self._inline = 0 if scorer.manifest.views else INLINE
 
-    async def predict(self, rows: list[Any], looked_up: Any = None) -> Answers:
-        """As `Scorer.predict`."""
+    async def predict(self, rows: list[Any], looked_up: Any = None) -> Answered:
+        """As `Scorer.answer`."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answers] = loop.create_future()
+        answer: asyncio.Future[Answered] = loop.create_future()
         self._waiting.append(_Waiting(rows, looked_up, answer))
         if not self._busy:
             self._busy = True
@@ -73,7 +71,7 @@ class Batcher:
         return batch
 
     @staticmethod
-    def _deliver(batch: list[_Waiting], outcomes: list[Answers | Exception]) -> None:
+    def _deliver(batch: list[_Waiting], outcomes: list[Answered | Exception]) -> None:
         for each, outcome in zip(batch, outcomes, strict=True):
             if each.answer.done():
                 continue
@@ -83,24 +81,26 @@ class Batcher:
                 each.answer.set_result(outcome)
 
 
-def _score(scorer: Scorer, batch: list[_Waiting]) -> list[Answers | Exception]:
+def _score(scorer: Scorer, batch: list[_Waiting]) -> list[Answered | Exception]:
     """For each request its answers, or what is wrong with it."""
     if len(batch) > 1:
         try:
-            together = scorer.predict([row for each in batch for row in each.rows])
+            answers, beside = scorer.answer([row for each in batch for row in each.rows])
         except MlAssetsError:
             pass  # one of them is wrong: each is asked alone, and only that one is refused
         else:
-            found: list[Answers | Exception] = []
+            found: list[Answered | Exception] = []
+            start = 0
             for each in batch:
-                found.append(together[: len(each.rows)])
-                together = together[len(each.rows) :]
+                end = start + len(each.rows)
+                found.append(Answered(answers[start:end], None if beside is None else beside[start:end]))
+                start = end
             return found
     return [_alone(scorer, each) for each in batch]
 
 
-def _alone(scorer: Scorer, each: _Waiting) -> Answers | Exception:
+def _alone(scorer: Scorer, each: _Waiting) -> Answered | Exception:
     try:
-        return scorer.predict(each.rows, each.looked_up)
+        return scorer.answer(each.rows, each.looked_up)
     except Exception as error:
         return error

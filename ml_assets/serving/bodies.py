@@ -2,12 +2,13 @@
 
 import csv
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ml_assets.errors import InvalidRequestError, MlAssetsError
 from ml_assets.serving.bundle import Input
+from ml_assets.serving.ids import require_ids
 from ml_assets.serving.options import Options
 
 JSON, CSV = "application/json", "text/csv"
@@ -56,8 +57,21 @@ async def read_body(receive: Any, headers: dict[bytes, bytes], most: int) -> byt
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def rows_of_json(body: bytes, options: Options) -> tuple[list[Any], Any]:
-    """Rows of `{"rows": [...]}`, and what was looked up for them, if that is sent along.
+class Sent(NamedTuple):
+    """A request's rows, with what may be sent along.
+
+    Attributes:
+        looked_up: what was looked up for them before.
+        ids: the caller's id of each, or null.
+    """
+
+    rows: list[Any]
+    looked_up: Any = None
+    ids: list[Any] | None = None
+
+
+def rows_of_json(body: bytes, options: Options) -> Sent:
+    """Rows of `{"rows": [...]}`, and `ids` and `looked_up`, if they are sent along.
 
     Raises:
         InvalidRequestError: if it is something else.
@@ -69,12 +83,14 @@ def rows_of_json(body: bytes, options: Options) -> tuple[list[Any], Any]:
         raise TooLargeError("the body is nested too deeply; a row holds plain values only") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"the body is no JSON: {error}") from None
-    if not isinstance(sent, dict) or not {"rows"} <= sent.keys() <= {"rows", "looked_up"}:
+    if not isinstance(sent, dict) or not {"rows"} <= sent.keys() <= {"rows", "ids", "looked_up"}:
         raise InvalidRequestError('send {"rows": [{column: value, ...}, ...]}')
     rows = sent["rows"]
     if not isinstance(rows, list) or not rows:
         raise InvalidRequestError('send {"rows": [{column: value, ...}, ...]} with one row at least')
-    return _few_enough(rows, options), sent.get("looked_up")
+    _few_enough(rows, options)
+    ids = sent.get("ids")
+    return Sent(rows, sent.get("looked_up"), None if ids is None else require_ids(ids, len(rows)))
 
 
 def rows_of_csv(body: bytes, inputs: list[Input], options: Options) -> list[Any]:

@@ -95,6 +95,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     built_with: dict[str, str]
     files: dict[str, str]
 
+    @property
+    def beside(self) -> list[Input]:
+        """The columns that are looked up, beside those of a request."""
+        return [column for view in self.views for column in view.columns.values()]
+
 
 class _Format(msgspec.Struct):
     """What every manifest has, whatever its format."""

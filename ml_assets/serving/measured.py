@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ml_assets.serving.prediction_log import PredictionLog
 from ml_assets.serving.served import Served
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -15,7 +16,7 @@ NO_MODEL = ""  # of a request that names none that serves
 class Measured:
     """The counters of one server."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: Served, log: PredictionLog | None = None) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "ml_assets_requests",
@@ -32,7 +33,15 @@ class Measured:
             registry=self._registry,
         )
         self.waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
+        self._probes = Counter(
+            "ml_assets_probes",
+            "Requests that asked not to be logged; they are among the requests too.",
+            ["model"],
+            registry=self._registry,
+        )
         self._registry.register(_Models(served))
+        if log is not None:
+            self._registry.register(_Log(log))
         # Looking a label up costs more than counting.
         self._by_status: dict[tuple[str, int], Counter] = {}
         self._by_model: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
@@ -47,6 +56,10 @@ class Measured:
         known[0].inc(rows)
         known[1].observe(seconds)
 
+    def probed(self, model: str) -> None:
+        """Count a request that is not logged because its caller said so."""
+        self._probes.labels(model).inc()
+
     def count(self, model: str, status: int) -> None:
         """Count a request with its status."""
         known = self._by_status.get((model, status))
@@ -57,6 +70,26 @@ class Measured:
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Log(Collector):
+    """What was written to the prediction log, and what was lost on the way there."""
+
+    def __init__(self, log: PredictionLog) -> None:
+        self._log = log
+
+    def collect(self) -> Iterator[Metric]:
+        logged = CounterMetricFamily("ml_assets_prediction_log_logged", "Requests logged.", labels=["model"])
+        lost = CounterMetricFamily(
+            "ml_assets_prediction_log_lost", "Requests that found no room or no disk.", labels=["model"]
+        )
+        for model, count in sorted(self._log.logged.items()):
+            logged.add_metric([model], count)
+        for model, count in sorted(self._log.lost.items()):
+            lost.add_metric([model], count)
+        waiting = GaugeMetricFamily("ml_assets_prediction_log_waiting", "Requests that wait to be logged.")
+        waiting.add_metric([], self._log.waiting)
+        yield from (logged, lost, waiting)
 
 
 class _Models(Collector):

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from ml_assets.serving.bundle import Manifest
+from ml_assets.serving.ids import MOST_COLUMNS, MOST_LETTERS, PATTERN
 from ml_assets.serving.schema import row_schema
 from ml_assets.serving.served import Served
 
@@ -19,6 +20,36 @@ _ERRORS = {
     503: "Too much waits already, or the online store does not answer; `Retry-After` says when to come again.",
     504: "The answer took too long.",
 }
+_ID = [
+    {"type": "string", "minLength": 1, "maxLength": MOST_LETTERS},
+    {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+]
+_IDS = {
+    "type": ["array", "null"],
+    "description": "By which outcomes will be joined: for each row the value of its key, or null; of a key of several "
+    "columns an object of them.",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            *_ID,
+            {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": MOST_COLUMNS,
+                "propertyNames": {"maxLength": MOST_LETTERS},
+                "additionalProperties": {"anyOf": _ID},
+            },
+            {"type": "null"},
+        ]
+    },
+}
+_REQUEST_ID = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "The caller's id of the request; the answer has it too, or one that was made here.",
+    "schema": {"type": "string", "pattern": PATTERN},
+}
 
 
 def document(served: Served) -> dict[str, Any]:
@@ -29,7 +60,8 @@ def document(served: Served) -> dict[str, Any]:
             "type": "object",
             "properties": {"error": {"type": "string"}},
             "required": ["error"],
-        }
+        },
+        "Ids": _IDS,
     }
     paths: dict[str, Any] = {
         "/health": {"get": _plain("Whether the process lives, and what serves.")},
@@ -70,6 +102,7 @@ def _predict(model: str, manifest: Manifest, operation: str) -> dict[str, Any]:
         "type": "object",
         "properties": {
             "rows": {"type": "array", "minItems": 1, "items": {"$ref": f"#/components/schemas/{model}.row"}},
+            "ids": {"$ref": "#/components/schemas/Ids"},
         },
         "required": ["rows"],
         "additionalProperties": False,
@@ -88,6 +121,7 @@ def _predict(model: str, manifest: Manifest, operation: str) -> dict[str, Any]:
         "summary": f"Predictions of {model}, an answer for each row",
         "operationId": operation,
         "security": [{}, {"bearer": []}, {"key": []}],
+        "parameters": [_REQUEST_ID],
         "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
         "responses": {
             "200": {"description": "The answers.", "content": {"application/json": {"schema": answer}}},
@@ -101,7 +135,12 @@ def _invoke(predict: dict[str, Any]) -> dict[str, Any]:
     text = {"text/csv": {"schema": {"type": "string"}}}
     body, good = predict["requestBody"], predict["responses"]["200"]
     failed = predict["responses"]["422"]["content"]
+    inference_id = _REQUEST_ID | {
+        "name": "X-Amzn-SageMaker-Inference-Id",
+        "description": "SageMaker's InferenceId: the id of the row, where there is one.",
+    }
     return predict | {
+        "parameters": [*predict["parameters"], inference_id],
         "requestBody": body | {"content": body["content"] | text},
         "responses": predict["responses"]
         | {"200": good | {"content": good["content"] | text}}

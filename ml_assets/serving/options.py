@@ -19,6 +19,8 @@ class Options:
         max_rows: of one request.
         max_waiting: rows of all requests that are not answered yet; who comes then is told to come again.
         seconds: after which a request is given up.
+        journal: folder of the prediction log; None: nothing is logged.
+        durable: whether an answer waits until its entry is on the disk.
     """
 
     keys: frozenset[str] = field(default=frozenset(), repr=False)
@@ -27,6 +29,8 @@ class Options:
     max_rows: int = 10_000
     max_waiting: int = 20_000
     seconds: float = 30.0
+    journal: Path | None = None
+    durable: bool = False
 
     @property
     def guarded(self) -> bool:
@@ -34,12 +38,19 @@ class Options:
         return bool(self.keys) or self.keys_file is not None
 
     @classmethod
-    def of(cls, settings: Settings) -> "Options":
-        """The options of an environment."""
+    def of(cls, settings: Settings, log: str = "on") -> "Options":
+        """The options of an environment.
+
+        Args:
+            log: what holds where `ML_ASSETS_PREDICTION_LOG` says nothing.
+        """
+        log = settings.prediction_log or log
         keys = settings.endpoint_keys.get_secret_value()
         return cls(
             keys=frozenset(filter(None, (each.strip() for each in keys.split(",")))),
             keys_file=settings.endpoint_keys_file,
             max_bytes=settings.endpoint_max_bytes,
             max_rows=settings.endpoint_max_rows,
+            journal=None if log == "off" else settings.journal,
+            durable=log == "fsync",
         )

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
@@ -19,6 +19,13 @@ from ml_assets.serving.look_up import LookedUp, look_up
 from ml_assets.serving.online import OnlineStore
 
 TOLERANCE = 1e-9  # between a golden row's recorded score and the one computed here
+
+
+class Answered(NamedTuple):
+    """Answers to some rows, and what was looked up for them: one row for each, None where nothing is looked up."""
+
+    answers: list[dict[str, Any]]
+    looked_up: pl.DataFrame | None = None
 
 
 class Scorer:
@@ -58,6 +65,10 @@ class Scorer:
             return {view: dict(counts) for view, counts in self._counts.items()}
 
     def predict(self, rows: Any, looked_up: Any = None) -> list[dict[str, Any]]:
+        """The answers of `answer`."""
+        return self.answer(rows, looked_up).answers
+
+    def answer(self, rows: Any, looked_up: Any = None) -> Answered:
         """An answer per row: `label` and `score` (of the last class) for two classes, `label` and `scores` by class for
         several, `value` for regression; and `missing`, if a side table or group had nothing for the row.
 
@@ -71,21 +82,21 @@ class Scorer:
         """
         frame, missing = self.read(rows, looked_up)
         try:
-            scores = self.estimator.scores(self.features.compute(frame))
+            answers = self.answers_of(self.features.compute(frame))
         except MlAssetsError:
             raise
         except Exception as error:
             raise InvalidRequestError(f"these rows cannot be scored: {error}") from error
-        answers = self._answers(scores)
         for answer, without in zip(answers, missing, strict=True):
             if without:
                 answer["missing"] = without
-        return answers
+        beside = [column.name for column in self.manifest.beside]
+        return Answered(answers, frame.select(beside) if beside else None)
 
     def read(self, rows: Any, looked_up: Any = None) -> tuple[pl.DataFrame, list[dict[str, str]]]:
         """Rows with all columns that the features read, and for each the views that had nothing for it, and why."""
         manifest = self.manifest
-        beside = [column for view in manifest.views for column in view.columns.values()]
+        beside = manifest.beside
         if isinstance(rows, list):
             _refuse_looked_up(rows, manifest)
         frame = frame_of(rows, manifest.inputs, manifest.null_values)
@@ -103,7 +114,9 @@ class Scorer:
                 self._counts[view] += counts
         return frame.hstack(found.columns), found.missing
 
-    def _answers(self, scores: Any) -> list[dict[str, Any]]:
+    def answers_of(self, features: pl.DataFrame) -> list[dict[str, Any]]:
+        """An answer for each row of features."""
+        scores = self.estimator.scores(features)
         if self.manifest.task == "regression":
             return [{"value": value} for value in scores.tolist()]
         classes = self.manifest.classes

@@ -5,12 +5,16 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 
+import polars as pl
 import pytest
 import requests
 
+from ml_assets.demo.business import FIRST_DAY, Business
 from ml_assets.lake import WHOLE
 from ml_assets_tests.project import PROGRAMS, SMALL_MODEL, Project, status, wait_until
+from ml_assets_tests.steps import refresh, refresh_feedback
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,35 @@ def test_a_demo_that_is_stopped_with_ctrl_c_says_so_and_is_finished_by_the_next_
     assert project.latest().get("endpoint", WHOLE) is None
     assert project.run("ml-assets", "demo").returncode == 0
     assert status(project)["models"]["late_deliveries"]["serves"]["version"]
+
+
+def test_what_the_demo_asked_for_is_logged_and_held_against_what_came_true(demo: tuple[Project, str]) -> None:
+    """Last of all, because it lands another day."""
+    project, summary = demo
+    predictions = project.lake.read("late_deliveries", "predictions").sort("row")
+    assert predictions.height == 3, "no golden row is among them, however often the demo was run"
+    said = [
+        f"{'late' if label == 'True' else 'in time'} ({score:.2f})"
+        for label, score in predictions.select("label", "score").rows()
+    ]
+    assert f"version 1 says: {', '.join(said)}." in summary
+    [day] = project.latest().of("predictions").values()
+    counts = {name: day.details[name] for name in ("requests", "lost", "not_reproduced", "not_joinable", "unreadable")}
+    assert counts == {"requests": 1, "lost": 0, "not_reproduced": 0, "not_joinable": 0, "unreadable": 0}
+    looked_up = [name for name in predictions.columns if name.startswith("feature_restaurant_history")]
+    assert looked_up, "what was looked up is in no request"
+    assert predictions.select(looked_up).null_count().sum_horizontal().item() == 0
+    assert project.lake.read("late_deliveries", "feedback")["outcome_late"].to_list() == [None] * 3
+    project.land(4, first=FIRST_DAY + timedelta(days=5), business=Business())
+    model = project.model()
+    refresh(model, project.lake, {"outcomes"})
+    assert list(refresh_feedback(model, project.lake, project.settings.home).values()) == [["feedback"]]
+    true = project.lake.read("late_deliveries", "outcomes").filter(
+        pl.col("order_id").is_in(predictions["key_order_id"].to_list())
+    )
+    feedback = project.lake.read("late_deliveries", "feedback")
+    assert feedback.height == 3
+    assert dict(feedback.drop_nulls("outcome_late").select("key_order_id", "outcome_late").rows()) == dict(
+        true.select("order_id", "late").rows()
+    )
+    assert true.height >= 2, "hardly any outcome is never reported"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ml_assets.errors import InvalidRequestError
-from ml_assets.serving.batching import AT_ONCE, INLINE, Answers, Batcher
+from ml_assets.serving.batching import AT_ONCE, INLINE, Batcher
+from ml_assets.serving.scorer import Answered
 
 
 class Doubling:
@@ -17,18 +18,19 @@ class Doubling:
         self.manifest = type("Manifest", (), {"views": views})
         self.asked: list[list[Any]] = []
 
-    def predict(self, rows: list[int], looked_up: Any = None) -> Answers:
+    def answer(self, rows: list[int], looked_up: Any = None) -> Answered:
         self.asked.append(rows)
         if wrong := [number for number, row in enumerate(rows) if row < 0]:
             raise InvalidRequestError(f"row {wrong[0]}: negative")
-        return [{"value": 2 * row} for row in rows]
+        return Answered([{"value": 2 * row} for row in rows])
 
 
 def outcomes(scorer: Doubling, requests: list[list[int]], looked_up: Any = None) -> list[Any]:
     async def all_at_once() -> list[Any]:
         batcher = Batcher(scorer)  # type: ignore[arg-type]
         asked = [batcher.predict(rows, looked_up) for rows in requests]
-        return await asyncio.gather(*asked, return_exceptions=True)
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        return [each.answers if isinstance(each, Answered) else each for each in done]
 
     return asyncio.run(all_at_once())
 
@@ -67,7 +69,7 @@ def test_what_was_looked_up_before_is_asked_alone() -> None:
 def test_who_gives_up_waits_no_longer_and_holds_up_nobody() -> None:
     scorer = Doubling()
 
-    async def given_up() -> Answers:
+    async def given_up() -> Answered:
         batcher = Batcher(scorer)  # type: ignore[arg-type]
         first = asyncio.ensure_future(batcher.predict([1]))
         second = asyncio.ensure_future(batcher.predict([2]))
@@ -75,20 +77,20 @@ def test_who_gives_up_waits_no_longer_and_holds_up_nobody() -> None:
         first.cancel()
         return await second
 
-    assert asyncio.run(given_up()) == [{"value": 4}]
+    assert asyncio.run(given_up()).answers == [{"value": 4}]
 
 
 def test_a_failure_of_ours_reaches_the_caller_and_the_next_is_answered() -> None:
     scorer = Doubling()
-    broken: Callable[..., Answers] = scorer.predict
+    broken: Callable[..., Answered] = scorer.answer
 
-    async def both() -> tuple[Any, Answers]:
+    async def both() -> tuple[Any, Answered]:
         batcher = Batcher(scorer)  # type: ignore[arg-type]
-        scorer.predict = lambda rows, looked_up=None: 1 / 0  # type: ignore[assignment, return-value, method-assign]
+        scorer.answer = lambda rows, looked_up=None: 1 / 0  # type: ignore[assignment, return-value, method-assign]
         failed = await asyncio.gather(batcher.predict([1] * (INLINE + 1)), return_exceptions=True)
-        scorer.predict = broken  # type: ignore[method-assign]
+        scorer.answer = broken  # type: ignore[method-assign]
         return failed[0], await batcher.predict([2])
 
     failed, answered = asyncio.run(both())
     assert isinstance(failed, ZeroDivisionError)
-    assert answered == [{"value": 4}]
+    assert answered.answers == [{"value": 4}]

@@ -1,0 +1,48 @@
+"""Which days of `predictions` and `feedback` are due: what was logged and what came true, beside the records."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ml_assets.assets import SERVED
+from ml_assets.assets.feedback import ASSET as FEEDBACK
+from ml_assets.assets.feedback import feedback_bases
+from ml_assets.assets.predictions import ASSET as PREDICTIONS
+from ml_assets.assets.predictions import predictions_basis, sizes_of_days
+from ml_assets.automation.due import DueData, Need
+from ml_assets.lake import Lake
+from ml_assets.model import Model
+from ml_assets.records import State, problem_of, read_latest
+
+
+def due_feedback(
+    model: Model, lake: Lake, journal: Path, *, certain: bool = True, now: datetime | None = None
+) -> DueData:
+    """Compare journal and outcomes with the records.
+
+    Args:
+        certain: count what was logged a moment ago too; else only what a server has finished writing, so that one that
+            is asked all the time is not a run at every tick.
+    """
+    latest, now = read_latest(lake, model.name), now or datetime.now(UTC)
+    due = DueData(list(SERVED))
+    logged = {
+        day: predictions_basis(sizes)
+        for day, sizes in sizes_of_days(model, latest, journal, certain=certain).items()
+        if latest.state(PREDICTIONS, day, predictions_basis(sizes), now) is State.DUE
+    }
+    for day, basis in logged.items():
+        due.needs[day] = Need(frozenset([PREDICTIONS, FEEDBACK]), "predictions were logged")
+        due.terms[day] = [basis]
+    first = min(logged, default=None)
+    for day, basis in feedback_bases(model, latest, now).items():
+        state, held = latest.state(FEEDBACK, day, basis, now), latest.held(FEEDBACK, day)
+        if state in (State.REFUSED, State.WAITING) and held is not None:
+            due.problems[f"{FEEDBACK} {day}"] = problem_of(held)
+        # An id that was predicted for on an earlier day does not count again: later days may change with it.
+        later = first is not None and day > first
+        if day in due.needs or not (state is State.DUE or later):
+            continue
+        reason = "outcomes or earlier predictions changed" if latest.get(FEEDBACK, day) else "predictions were logged"
+        due.needs[day] = Need(frozenset([FEEDBACK]), reason)
+        due.terms[day] = [basis, *([logged[first]] if later and first else [])]
+    return due
