@@ -639,10 +639,22 @@ class SageMaker(Spec):
         return self
 
 
+class Kubernetes(Spec):
+    """Pods in a cluster. What belongs to the cluster (namespace, image, releases, Secret) is in the settings."""
+
+    kind: Literal["plain", "seldon"] = Field(
+        "plain", description="What splits the traffic: replicas behind a plain Service, or Seldon Core."
+    )
+    replicas: int = Field(4, ge=1, le=100, description="With `plain` a challenger's share comes in steps of one pod.")
+    most_replicas: int | None = Field(None, ge=1, le=100, description="Up to which they are scaled by their CPU.")
+    cpu: str = Field("250m", description="What a pod asks for.")
+    memory: str = Field("512Mi", description="What a pod asks for, and gets at most.")
+
+
 class Endpoint(Spec):
     """Where an approved model serves, and how it takes the champion's place."""
 
-    target: Literal["local", "sagemaker"] = "local"
+    target: Literal["local", "sagemaker", "kubernetes"] = "local"
     canary: list[int] = Field(
         [5, 25, 100],
         min_length=1,
@@ -657,6 +669,7 @@ class Endpoint(Spec):
     )
     tolerate: Tolerances = Tolerances()
     sagemaker: SageMaker = SageMaker()
+    kubernetes: Kubernetes = Kubernetes()
 
     @field_validator("canary")
     @classmethod
@@ -669,6 +682,11 @@ class Endpoint(Spec):
     def _fits_the_target(self) -> Self:
         if self.target == "sagemaker" and self.canary[0] == 0:
             raise ValueError(f"canary {self.canary}: SageMaker has no shadow step; begin with 1 or more")
+        if self.target == "kubernetes" and self.kubernetes.kind == "plain" and self.canary[0] == 0:
+            raise ValueError(
+                f"canary {self.canary}: plain Services have no shadow step; begin with 1 or more, or say "
+                "kubernetes: {kind: seldon}"
+            )
         return self
 
 

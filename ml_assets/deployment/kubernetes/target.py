@@ -1,5 +1,6 @@
 """The target of a model, by what splits the traffic in its cluster."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
@@ -7,7 +8,7 @@ from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
 from ml_assets.deployment.targets import Target
 
-KINDS = {"plain": PlainTarget, "seldon": SeldonTarget}
+KINDS: dict[str, Callable[..., Target]] = {"plain": PlainTarget, "seldon": SeldonTarget}
 
 
 def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | None) -> Target:
