@@ -24,7 +24,7 @@ from ml_assets.deployment.release import build_release
 from ml_assets.deployment.rollout import State
 from ml_assets.deployment.targets import Described, Release
 from ml_assets.digests import digest_of, digest_of_model
-from ml_assets.errors import MlAssetsError, NotApprovedError, ReleaseError
+from ml_assets.errors import MlAssetsError, NotApprovedError, ReleaseError, TargetError
 from ml_assets.lake import PARTITION, WHOLE, Lake
 from ml_assets.ml.gates import gate_names
 from ml_assets.ml.schemas import answers_schema
@@ -94,15 +94,19 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                     candidate = None
             except (NotApprovedError, ReleaseError) as error:
                 problem = error
-            waits = carry_on(
-                target,
-                journal,
-                Aliases(registry, model.name),
-                candidate.approved if candidate else lambda: _still_approved(journal, latest, registry, releases),
-                plan_of(model),
-                asked=asked,
-                matured=matured(model, tables, journal.states, releases / model.name),
-            )
+            refusal = problem if problem is not None and _has_to_be_said(context, latest) else None
+            try:
+                waits = carry_on(
+                    target,
+                    journal,
+                    Aliases(registry, model.name),
+                    candidate.approved if candidate else lambda: _still_approved(journal, latest, registry, releases),
+                    plan_of(model),
+                    asked=asked,
+                    matured=matured(model, tables, journal.states, releases / model.name),
+                )
+            except TargetError as error:
+                raise (refusal or error) from error
             described, states = target.describe(), journal.states()
             for each in states[len(before) :]:
                 context.log.info(f"{each.challenger.name} {each.phase.value}: {each.reason}")
@@ -114,8 +118,8 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
             record = Record("endpoint", WHOLE, handed_over, content, len(states), context.run.run_id, details=said)
             note = note_champion(registry, model.name, read_latest(tables, model.name), context.run.run_id)
             append_records(tables, model.name, [*note, record])
-        if problem is not None and _has_to_be_said(context, latest):
-            raise problem
+        if refusal is not None:
+            raise refusal
         yield dg.MaterializeResult(
             asset_key=spec.key,
             data_version=dg.DataVersion(record.content),

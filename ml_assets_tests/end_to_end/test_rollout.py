@@ -19,6 +19,7 @@ from ml_assets.registry import Registry
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.rollouts import LakeJournal
 from ml_assets_tests.project import Project, status
+from ml_assets_tests.test_targets import KUBERNETES, SAGEMAKER
 
 CONTRACT = """
 import pandera.polars as pa
@@ -213,6 +214,11 @@ def test_a_challenger_whose_verdict_is_edited_is_taken_back_and_refused(lender: 
     assert (last.phase, last.cause) == (Phase.ROLLED_BACK, "withdrawn")
     assert {version for _, version in lender.ask(5)} == {"1"}
     assert lender.registry.champion("loans") == "1"
+    for target, variables in (("sagemaker", SAGEMAKER), ("kubernetes", KUBERNETES)):
+        lender.change(endpoint={"target": target})
+        lender.project.variables |= variables
+        assert "was changed after it fell" in lender.alone(), "nobody asks a target first, nor does one have to answer"
+    lender.change(endpoint=SPEC["endpoint"])
     # As it was, it is rolled out after all.
     lender.registry.client.set_model_version_tag("loans", "3", "ml_assets.verdict", text)
     assert lender.alone() == ""
