@@ -661,6 +661,11 @@ class Endpoint(Spec):
         description="The challenger's share of the traffic in percent, step by step. 0 is a shadow step: it answers in "
         "the background, and callers see the champion only. [100]: at once.",
     )
+    stick: Literal["entity", "request"] = Field(
+        "entity",
+        description="What stays on its side, where the target can do so: an entity (a request's first row), "
+        "or a request by its id. Without an entity: requests.",
+    )
     bake: Duration = Field("10m", description="How long a step takes, at least.")
     min_requests: int = Field(100, ge=1, description="Requests that the challenger answers in a step, at least.")
     limit: Duration = Field("1d", description="How long a rollout may take; then it is inconclusive.")

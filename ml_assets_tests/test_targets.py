@@ -34,7 +34,9 @@ def target_of(project: Project, endpoint: dict[str, Any], **variables: str) -> T
 
 
 def test_by_default_a_model_serves_on_the_server_of_its_state_folder(project: Project) -> None:
-    assert isinstance(target_of(project, {}), LocalRollout)
+    target = target_of(project, {"stick": "request"})
+    assert isinstance(target, LocalRollout)
+    assert target.by == "request"
     assert plan_of(project.model()).weights == (5, 25)
 
 

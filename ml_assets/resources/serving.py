@@ -37,7 +37,7 @@ class ServingResource(dg.ConfigurableResource):
             SettingsError: naming the setting that its target needs and that is not set.
         """
         if model.spec.endpoint.target == "local":
-            return LocalRollout(self.target(), model.name)
+            return LocalRollout(self.target(), model.name, model.spec.endpoint.stick)
         settings, releases = Settings.from_environment(), Path(self.releases)
         if model.spec.endpoint.target == "sagemaker":
             from ml_assets.deployment.sagemaker import Account, SageMakerTarget
