@@ -28,6 +28,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill_server
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.canary
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
 bench: install-dev

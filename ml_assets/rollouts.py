@@ -90,7 +90,6 @@ def _described(described: Described) -> dict[str, Any]:
         "shadow": described.shadow,
         "salt": described.salt,
         "ready": described.ready,
-        "refused": described.refused,
         "since": described.since.isoformat() if described.since else None,
     }
 

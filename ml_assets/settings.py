@@ -52,6 +52,11 @@ class Settings(BaseModel):
     prediction_log: Literal["", "on", "fsync", "off"] = Field(
         "", description="Default: on; off where SageMaker starts the server. fsync: no answer before it is on the disk."
     )
+    sagemaker_role: str = Field("", description="ARN of the role that SageMaker's containers run as.")
+    sagemaker_image: str = Field(
+        "", description="The endpoint server's image in ECR: account.dkr.ecr.region.../name:tag."
+    )
+    sagemaker_store: str = Field("", description="s3://bucket/prefix of the releases that SageMaker reads.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
@@ -95,6 +100,20 @@ class Settings(BaseModel):
                 "not postgresql://user:password@host[:port]/database, http(s)://host[:port] or sqlite:///file; leave "
                 "it empty for SQLite in home/mlflow"
             )
+        return value
+
+    @field_validator("sagemaker_store")
+    @classmethod
+    def _is_in_s3(cls, value: str) -> str:
+        if value and not re.fullmatch(r"s3://[\w.-]+(/[^\s]*)?", value):
+            raise ValueError("not s3://bucket/prefix")
+        return value.rstrip("/")
+
+    @field_validator("sagemaker_role")
+    @classmethod
+    def _is_a_role(cls, value: str) -> str:
+        if value and not re.fullmatch(r"arn:aws[a-z-]*:iam::\d{12}:role/\S+", value):
+            raise ValueError("no ARN of a role, such as arn:aws:iam::123456789012:role/ml-assets")
         return value
 
     @field_validator("mlflow_folder")

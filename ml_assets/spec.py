@@ -580,6 +580,47 @@ class Gates(Spec):
         return {name: value for name, value in self.model_dump(exclude_none=True).items() if name in names}
 
 
+class Scaling(Spec):
+    """How many instances of an endpoint there are: as many as keep the invocations of each below a number."""
+
+    least: int = Field(1, ge=1)
+    most: int = Field(ge=1)
+    invocations: float = Field(gt=0, description="Of one instance in a minute.")
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.most < self.least:
+            raise ValueError(f"`most` {self.most} is below `least` {self.least}")
+        return self
+
+
+class SageMaker(Spec):
+    """An endpoint of SageMaker. What belongs to the account (role, image, bucket) is in the settings."""
+
+    instance: str = Field("ml.m5.large", description="Type of instance.")
+    instances: int = Field(1, ge=1, description="Instances of each variant, when it begins.")
+    traffic: Literal["weights", "canary", "linear", "all_at_once"] = Field(
+        "weights",
+        description="Who moves the traffic: we do, step by step, by weights of two variants; or SageMaker does, by a "
+        "blue/green deployment with its own steps and alarms.",
+    )
+    share: int = Field(10, ge=1, le=50, description="Of SageMaker's canary, or of one linear step, in percent.")
+    wait: Duration = Field("10m", description="How long SageMaker waits after its canary, or each linear step.")
+    alarms: list[str] = Field([], max_length=10, description="CloudWatch alarms by which SageMaker goes back itself.")
+    capture: int | None = Field(
+        None, ge=1, le=100, description="Share of requests and answers that is kept in S3, in percent."
+    )
+    scaling: Scaling | None = None
+
+    @model_validator(mode="after")
+    def _fits_the_traffic(self) -> Self:
+        if self.alarms and self.traffic == "weights":
+            raise ValueError("`alarms` are SageMaker's own; they need `traffic: canary`, `linear` or `all_at_once`")
+        if parse_duration(self.wait) > timedelta(hours=1):
+            raise ValueError(f"`wait` {self.wait} is longer than SageMaker takes, an hour")
+        return self
+
+
 class Endpoint(Spec):
     """Where an approved model serves."""
 

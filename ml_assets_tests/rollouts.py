@@ -1,4 +1,4 @@
-"""A target of rollouts in memory, with traffic to be told, that dies where it is told to; a journal and a registry too."""
+"""A target of rollouts in memory, a journal and a registry, all of which die where they are told to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ class Killed(BaseException):
 
 
 class Chaos:
-    """Dies at the given numbers of calls, counted from now on; an odd number after the effect, an even one before."""
+    """Dies at the given moments, counted from when it is armed; there is one before and one after each effect."""
 
     def __init__(self) -> None:
         self.at: list[int] = []
@@ -115,7 +115,7 @@ class MemoryTarget:
         return Observation(self.champion, self.challenger, shadow)
 
     def promote(self, release: Release) -> None:
-        self._set("promote", release, Described(release.name))
+        self._set("promote", release, Described(release.name, ready=True))
 
     def rollback(self, champion: Release | None) -> None:
         self._set("rollback", champion, Described(champion.name if champion else None))
@@ -123,6 +123,9 @@ class MemoryTarget:
     def describe(self) -> Described:
         self.chaos.here()
         return self.described
+
+    def tidy(self) -> None:
+        self.chaos.here()
 
 
 @dataclass

@@ -80,7 +80,8 @@ class Finding:
 
     Attributes:
         value: what was found; None where there is nothing to say it from.
-        low, high: its confidence sequence at this look, at `level`.
+        low, high: its confidence sequence at this look, at `level` for all questions of the test together. For several
+            questions (`scores`) it is wider than what "within" is decided by.
         margin: what is tolerated of it.
         requests: of the challenger, from which it comes.
     """
@@ -171,7 +172,8 @@ def _quality(matured: Sequence[Matured], paired: np.ndarray, limits: Limits, int
     one = Sums.of([each.challenger for each in matured], [each.challenger_loss for each in matured])
     other = Sums.of([each.champion for each in matured], [each.champion_loss for each in matured])
     # Of the same predictions of a shadow step both losses are known, so they pair as the answers do.
-    pairs = paired[: len(matured)]
+    pairs = np.zeros(len(matured), bool)
+    pairs[: len(paired)] = paired[: len(matured)]
     said = "mean loss {ours:.4f} of the challenger, {theirs:.4f} of the champion, where outcomes are known"
     return [_difference("quality", one, other, pairs, limits.quality, limits, said, intervals, both_ways=False)]
 
@@ -194,13 +196,16 @@ def _difference(
         both_ways: whether a smaller mean of the challenger is as bad as a larger one.
     """
     questions = one.total.shape[1]
-    alpha = limits.false_alarms * SHARES[name] / questions
-    need = -math.log(alpha)
+    level = limits.false_alarms * SHARES[name]
+    alpha = level / questions
+    # Beyond is said if one question says so, so they share the level. Within is said if all do, so each has all of it:
+    # where one difference is larger, its own test has to be wrong (an intersection-union test, Berger 1982).
+    need, to_be_within = -math.log(alpha), -math.log(level)
     at_most, at_least = evidence_on_difference(one, other, margin, paired)
-    beyond, within = at_most >= need, at_least >= need
+    beyond, within = at_most >= need, at_least >= to_be_within
     if both_ways:
         below_at_most, below_at_least = evidence_on_difference(one, other, -margin, paired)
-        beyond, within = beyond | (below_at_least >= need), within & (below_at_most >= need)
+        beyond, within = beyond | (below_at_least >= need), within & (below_at_most >= to_be_within)
     counts = one.count.sum(axis=0), other.count.sum(axis=0)
     means = [
         float(total) / max(float(count), 1.0)
@@ -225,7 +230,7 @@ def _difference(
     reason = f"{said.format(ours=means[0], theirs=means[1])}; {_said(outcome)} the tolerated {margin:g}"
     value = float(size[worst]) if enough else None
     requests = int(counts[0][worst])
-    return Finding(name, outcome, reason, value, low, high, margin, limits.false_alarms * SHARES[name], requests)
+    return Finding(name, outcome, reason, value, low, high, margin, level, requests)
 
 
 def _said(outcome: Outcome) -> str:
@@ -240,7 +245,8 @@ def _scores(steps: Sequence[Observation], paired: np.ndarray, limits: Limits, in
     edges = {name: _edges([side for each in steps for side in _both(each, name)], name) for name in names}
     asked = [name for name in names if edges[name]]
     if not asked:
-        return []
+        reason = "the target has told no scores"
+        return [Finding("scores", "open", reason, margin=limits.scores, requests=_requests(steps))]
     sides: list[Sums] = []
     for of in (0, 1):
         count = [[float(sum(h.counts)) for name in asked for h in [_both(each, name)[of]] for _ in edges[name]]

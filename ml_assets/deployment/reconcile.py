@@ -76,6 +76,8 @@ def carry_on(
             action = decide(replace(seen, judgement=judge(evidence, plan.limits)), plan)
         match action:
             case Wait():
+                if (state is None or state.phase.over) and not described.busy:
+                    target.tidy()
                 return action
             case Enter(entered):
                 journal.append(entered)

@@ -219,14 +219,15 @@ def _at_rest(seen: Seen, plan: Plan, state: State | None) -> Action:
         owner = served if served.version == seen.alias else None
     else:
         owner = None
+    asked = seen.asked if seen.asked not in (None, owner) else None
     if state is not None:
         if _served(seen.described) != _served(state.serves):
             return Enter(replace(state, at=seen.now, serves=seen.described))
-        if not seen.described.alone(owner.name if owner else None):
-            return Call("rollback" if owner is None or state.phase is not Phase.PROMOTED else "promote", owner)
+        # A target that refuses what served there does not keep a person from putting another release in its place.
+        if not seen.described.alone(owner.name if owner else None) and asked is None:
+            return Call("promote" if state.phase is Phase.PROMOTED else "rollback", owner)
         if seen.alias != (owner.version if owner else None):
             return Alias(owner.version if owner else None)
-    asked = seen.asked if seen.asked not in (None, owner) else None
     new = asked or seen.approved
     if new is None or new == owner:
         return Wait(f"{owner.name} serves" if owner else "no release is approved")
@@ -270,8 +271,9 @@ def _leaves(seen: Seen, plan: Plan, state: State) -> Action | None:
         return _back(seen, state, "superseded", f"{seen.asked.name} was asked for by hand")
     if seen.asked is not None and seen.asked == state.champion:
         return _back(seen, state, "by hand", f"{state.champion.name} was asked for by hand")
-    if seen.described.refused and not seen.described.alone(state.challenger.name):
-        return _back(seen, state, "failed", f"the target refuses it: {seen.described.refused}")
+    refusal = seen.described.refused.get(state.challenger.name)
+    if refusal is not None and (refusal.at is None or refusal.at >= state.started):
+        return _back(seen, state, "failed", f"the target refuses it: {refusal.reason}")
     waits = state.phase in (Phase.STAGING, Phase.SHIFTING)
     if waits and seen.now - state.started > plan.limit:
         reason = f"after {plan.limit} it is still {state.phase.value}"
@@ -286,8 +288,10 @@ def failed(seen: Seen, state: State, reason: str) -> Enter:
 
 def _staging(seen: Seen, plan: Plan, state: State) -> Action:
     name, described = state.challenger.name, seen.described
-    if described.alone(name):
-        return _enter(seen, state, Phase.PROMOTING, "it has all traffic already")
+    if described.alone(name) and described.ready:
+        return _enter(seen, state, Phase.PROMOTING, "it has all traffic, and its golden rows are answered")
+    if state.champion is not None and described.stable != state.champion.name and not state.by_hand:
+        return Call("rollback", state.champion)  # the target has lost it; a challenger is none before its champion is
     if described.challenger != name or not described.ready:
         return Call("stage", state.challenger)
     if state.champion is None:
@@ -305,7 +309,7 @@ def _shifting(seen: Seen, plan: Plan, state: State) -> Action:
     weight = plan.weights[state.step]
     if not _split(seen.described, weight, state.salt):
         return Call("shift", state.challenger, weight, state.salt, shadow=weight == 0)
-    since = max(seen.described.since or seen.now, state.since)
+    since = min(max(seen.described.since or seen.now, state.since), seen.now)  # the target's clock may be ahead
     return _enter(seen, replace(state, since=since), Phase.BAKING, f"the target confirms {_step(plan, state.step)}")
 
 

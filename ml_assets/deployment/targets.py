@@ -4,6 +4,7 @@ A target serves one model. Every call may be made again, after a crash as well, 
 began; none is believed until `describe` says that it took effect.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, Self
@@ -29,6 +30,18 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Why a target does not take a release.
+
+    Attributes:
+        at: when it was asked to; a later rollout of the same release is another attempt. None: it would still say so.
+    """
+
+    reason: str
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Described:
     """What a target serves now, by its own account. Releases are given by their names.
 
@@ -37,11 +50,12 @@ class Described:
         challenger: who else is loaded; None where nobody is.
         weight: the challenger's share of the traffic in percent.
         shadow: whether the challenger is asked in the background about what the champion answers.
-        ready: whether the challenger is loaded and has answered its golden rows as recorded.
+        ready: whether the challenger (who serves, if there is none) is loaded and has answered its golden rows as
+            recorded.
         salt: of the split, where keys stick to a side; empty where they do not (SageMaker, Kubernetes).
         since: when this came to be, if the target knows.
         busy: whether a change is under way, during which nothing else can be asked for.
-        refused: why it does not take the challenger, or has taken it back by itself (an alarm).
+        refused: releases that it does not take, or has taken back by itself (an alarm), by name.
     """
 
     stable: str | None = None
@@ -52,7 +66,7 @@ class Described:
     salt: str = ""
     since: datetime | None = None
     busy: bool = False
-    refused: str = ""
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
 
     def alone(self, name: str | None) -> bool:
         """Whether this release, and no other, has all traffic."""
@@ -148,3 +162,6 @@ class Target(Protocol):
 
     def describe(self) -> Described:
         """What is served now, read from the target itself."""
+
+    def tidy(self) -> None:
+        """Drop what no longer serves; called whenever no rollout is under way."""

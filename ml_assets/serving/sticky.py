@@ -13,7 +13,7 @@ def takes_challenger(key: str, salt: str, weight: int) -> bool:
         salt: of the rollout.
         weight: the challenger's share of the traffic in percent.
 
-    >>> [weight for weight in (5, 25, 50, 100) if takes_challenger("courier 17", "a", weight)]
+    >>> [weight for weight in (5, 25, 50, 100) if takes_challenger("courier 16", "a", weight)]
     [25, 50, 100]
     """
     digest = hashlib.blake2b(key.encode(), digest_size=8, key=salt.encode()[:64]).digest()

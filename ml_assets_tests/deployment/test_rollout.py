@@ -1,6 +1,6 @@
 """One rollout at a time: each way in which it can end, and what it leaves behind."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import pytest
 from ml_assets.deployment.decision import Matured
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan, previous_champion
-from ml_assets.deployment.targets import Described, Histogram, Observation, Release, Side
+from ml_assets.deployment.targets import Described, Histogram, Observation, Refusal, Release, Side
 from ml_assets.errors import TargetError, TargetUnavailableError
 from ml_assets.lake import Lake
 from ml_assets.rollouts import LakeJournal, serving_history, who_answered
+from ml_assets_tests.drills.rollouts import FAULTS, NO_MARGINS, Fault, many
 from ml_assets_tests.rollouts import Clock, MemoryJournal, MemoryRegistry, MemoryTarget, release, side
 
 PLAN = Plan(bake=timedelta(minutes=10), requests=100, limit=timedelta(hours=24))
@@ -159,7 +160,9 @@ def test_champions_own_errors_are_not_held_against_the_challenger(rollouts: Roll
     assert rollouts.phase is Phase.BAKING
 
 
-@pytest.mark.parametrize(("undecided", "phase", "alias"), [("keep", Phase.INCONCLUSIVE, "1"), ("promote", Phase.PROMOTED, "2")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("undecided", "phase", "alias"), [("keep", Phase.INCONCLUSIVE, "1"), ("promote", Phase.PROMOTED, "2")]
+)
 def test_an_undecided_rollout_ends_at_its_limit(rollouts: Rollouts, undecided: str, phase: Phase, alias: str) -> None:
     rollouts.plan = Plan(undecided=undecided)  # type: ignore[arg-type]
     rollouts.serve_first()
@@ -223,6 +226,19 @@ def test_a_release_that_the_target_refuses_never_gets_traffic(rollouts: Rollouts
     assert "answers its golden rows otherwise" in rollouts.reason
     with pytest.raises(TargetError):
         rollouts.target.shift(release(2), 5, "", shadow=False)
+
+
+def test_a_target_that_takes_a_release_back_by_itself_ends_its_rollout(rollouts: Rollouts) -> None:
+    rollouts.serve_first()
+    rollouts.tick(release(2))
+    before = Refusal("an alarm of last year", rollouts.clock.now - timedelta(days=365))
+    rollouts.target.described = replace(rollouts.target.described, refused={release(2).name: before})
+    rollouts.tick(release(2))
+    assert rollouts.phase is Phase.BAKING
+    now = Refusal("alarm p99", rollouts.clock.now)
+    rollouts.target.described = Described(release(1).name, refused={release(2).name: now})
+    rollouts.tick(release(2))
+    assert (rollouts.phase, "alarm p99" in rollouts.reason) == (Phase.ROLLED_BACK, True)
 
 
 def test_what_passes_is_tried_again_at_the_next_tick(rollouts: Rollouts) -> None:
@@ -301,3 +317,15 @@ def test_histograms_with_other_edges_are_refused() -> None:
     one, other = (Side(1, scores={"score": Histogram((edge,), (1, 0))}) for edge in (0.5, 0.6))
     with pytest.raises(ValueError, match="other edges"):
         judge(Evidence([Observation(one, other)]), Limits())
+
+
+def test_looking_every_50_requests_rolls_good_challengers_back_no_more_often_than_stated() -> None:
+    """The drill's short form, with no margins at all, where false alarms are likeliest."""
+    shown = many("as good", 50, 11, Plan(limits=NO_MARGINS), most=1500)
+    assert shown.rolled_back <= 2, shown
+
+
+@pytest.mark.parametrize("fault", FAULTS[1:3], ids=["latency", "scores"])
+def test_planted_faults_are_found_in_the_first_requests(fault: Fault) -> None:
+    shown = many(fault.name, 4, 12, Plan(), fault, most=4000)
+    assert shown.rolled_back == 4, shown

@@ -1,11 +1,13 @@
 """The sequential tests: valid at every look together, and no weaker than they have to be."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from ml_assets.deployment.sequential import (
     Sums,
@@ -93,6 +95,36 @@ def test_two_equal_sides_are_told_apart_no_more_often_than_stated(paired: bool) 
         one, other = (Sums.of(number[look], each[look].reshape(1, -1)) for each in (ours, theirs))
         ever |= np.maximum(*evidence_on_difference(one, other, truth, np.array([paired]))) >= np.log(20)
     assert ever.sum() <= 100, ever.sum()
+
+
+@pytest.mark.parametrize("requests", [1, 20, 200])
+@pytest.mark.parametrize("alike", [True, False])
+def test_in_a_shadow_step_the_mean_evidence_against_the_truth_is_at_most_one(requests: int, alike: bool) -> None:
+    """Summed over all that can happen; both sides fail at the same requests, or one just where the other does not."""
+    failed, mean = np.arange(requests + 1.0), 0.4
+    chances = binom(requests, mean).pmf(failed)
+    one, other = (Sums.of(requests, each.reshape(1, -1)) for each in (failed, failed if alike else requests - failed))
+    truth = 0.0 if alike else 2 * mean - 1
+    for evidence in evidence_on_difference(one, other, truth, np.array([True])):
+        assert chances @ np.exp(evidence) <= 1
+    if not alike and requests > 1:  # taken as independent they would be evidence of anything
+        assert chances @ np.exp(evidence_on_difference(one, other, truth)[0]) > 1
+
+
+def test_of_independent_sides_in_two_strata_the_mean_evidence_against_the_truth_is_at_most_one() -> None:
+    """Two requests a side in the first stratum, and three in the second, whose mean is another one."""
+    sides = [(2, 0.3), (2, 0.3), (3, 0.7), (3, 0.7)]
+    happened = list(itertools.product(*(range(count + 1) for count, _ in sides)))
+    chances = np.array(
+        [
+            math.prod(binom(count, mean).pmf(k) for (count, mean), k in zip(sides, each, strict=True))
+            for each in happened
+        ]
+    )
+    totals = np.array(happened, float).T
+    one, other = (Sums(np.array([[2.0], [3.0]]) * np.ones(len(happened)), totals[[of, of + 2]]) for of in (0, 1))
+    for evidence in evidence_on_difference(one, other, 0.0):
+        assert chances @ np.exp(evidence) <= 1 + 1e-9
 
 
 def test_changing_traffic_between_steps_is_no_difference() -> None:
