@@ -64,7 +64,7 @@ def main() -> None:
                     )
                     everything = sum(each.champion.requests for each in rolled.last.observed) + rolled.given
                     print(
-                        f"| {name} | {rolled.last.phase.value} | {rolled.given:,} | {everything:,} | "
+                        f"| {name} | {rolled.last.phase.value} | {rolled.decided_by:,} | {everything:,} | "
                         f"{rolled.finding or '-'} | {len(rolled.callers.wrong)} of {len(rolled.callers.seconds):,} |",
                         flush=True,
                     )
