@@ -207,12 +207,11 @@ class Looked:
 
     Attributes:
         states: its journal.
-        looks: requests of both sides at each look at the step that baked.
-        undecided: requests that the challenger had been given at the last look that did not end the rollout.
+        looks: requests that the challenger had been given in all steps, at each look that did not end the rollout.
     """
 
     states: Sequence[State]
-    looks: list[tuple[int, int]]
+    looks: list[int]
     callers: Callers
 
     @property
@@ -221,7 +220,8 @@ class Looked:
 
     @property
     def undecided(self) -> int:
-        return self.looks[-1][1] if self.looks else 0
+        """After how many requests of the challenger it was still under way."""
+        return max(self.looks, default=0)
 
     @property
     def given(self) -> int:
@@ -326,7 +326,7 @@ class Canary:
                 classes=classes,
             )
 
-        looks: list[tuple[int, int]] = []
+        looks: list[int] = []
         deadline = time.monotonic() + seconds
         callers = Callers(url, self.rows, self.ids, self.answers, connections)
         with callers.asking():
@@ -335,16 +335,16 @@ class Canary:
                 if journal.kept[-1].phase.over:
                     break
                 assert time.monotonic() < deadline, journal.kept[-1]
-                looks.append(self._given())
+                looks.append(sum(each.challenger.requests for each in journal.kept[-1].observed) + self._given())
                 time.sleep(0.1)
         assert target.describe().alone(journal.kept[-1].owner.name)  # type: ignore[union-attr]
         return Looked(journal.states(), looks, callers)
 
-    def _given(self) -> tuple[int, int]:
-        """Requests of both sides so far in this step."""
+    def _given(self) -> int:
+        """Requests of the challenger so far in this step."""
         answer = self.server.get(f"/models/{NAME}/rollout")
         seen = answer.json()["observed"] if answer is not None else None
-        return (seen["champion"]["requests"], seen["challenger"]["requests"]) if seen else (0, 0)
+        return int(seen["challenger"]["requests"]) if seen else 0
 
     def _manifest(self, name: str) -> Manifest:
         return read_manifest(self.home / "releases" / NAME / name)
