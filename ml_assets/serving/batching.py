@@ -11,10 +11,9 @@ from ml_assets.serving.scorer import Answered, Scorer
 
 AT_ONCE = 256  # rows of several requests that are scored together
 INLINE = 32  # rows that the event loop scores itself: quicker than a thread is told to, and short enough for others
-SLOW, PROVEN = (
-    0.05,
-    20,
-)  # seconds of one scoring, and how many quicker ones in a row let a challenger into the event loop
+SLOW = 0.05  # seconds of one scoring
+# So many scorings with so few slow ones let a challenger into the event loop; so many slow ones send it back.
+PROVEN, FEW = 20, 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
         self._executor = ThreadPoolExecutor(1, "challenger") if apart else None
-        self._apart, self._quick = apart, 0
+        self._apart = apart
+        self._slow: deque[bool] = deque(maxlen=PROVEN)
         self._began = 0.0
         # A look-up may have to wait for the store: not in the event loop.
         self._inline = 0 if scorer.manifest.views else INLINE
@@ -63,7 +63,7 @@ class Batcher:
         batch = self._take()
         if not batch:
             self._busy = False
-        elif sum(len(each.rows) for each in batch) <= self._inline and (not self._apart or self._quick >= PROVEN):
+        elif sum(len(each.rows) for each in batch) <= self._inline and not self._apart:
             began = time.monotonic()
             self._deliver(batch, _score(self._scorer, batch))
             self._took(time.monotonic() - began)
@@ -80,7 +80,14 @@ class Batcher:
         self._next(loop)
 
     def _took(self, seconds: float) -> None:
-        self._quick = self._quick + 1 if seconds < SLOW else 0
+        """Let a challenger into the event loop, or send it back. One slow scoring says nothing: the machine is busy."""
+        if self._executor is None:
+            return
+        self._slow.append(seconds >= SLOW)
+        slow = sum(self._slow)
+        if (slow <= FEW and len(self._slow) == PROVEN) if self._apart else slow >= FEW:
+            self._apart = not self._apart
+            self._slow.clear()
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
