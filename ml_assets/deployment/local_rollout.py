@@ -75,28 +75,31 @@ class LocalRollout:
     def describe(self) -> Described:
         """What the server says; nothing serves where it does not run.
 
-        A challenger without traffic answers its golden rows here, so that one that was staged by whoever died then is
-        proven as well.
+        Who waits for traffic, or has all of it, answers its golden rows here, so that a challenger that was staged by
+        whoever died then is proven as well.
         """
         said = self._said()
         if said is None:
             return Described()
         refused = {said["refused"]["release"]: Refusal(said["refused"]["reason"])} if said["refused"] else {}
-        name = said["challenger"]
-        loaded = name is not None or said["stable"] is not None
-        if name is not None and not said["weight"] and not said["shadow"] and (wrong := self._golden(name)[1]):
-            refused[name] = Refusal(wrong)
-            loaded = False
+        name = said["challenger"] or said["stable"]
+        ready = name is not None
+        if ready and not said["weight"] and not said["shadow"] and (reason := self._golden(name)[1]):
+            ready = False
+            refused[name] = Refusal(reason)
         return Described(
             stable=said["stable"],
-            challenger=name,
+            challenger=said["challenger"],
             weight=said["weight"],
             shadow=said["shadow"],
-            ready=loaded,
+            ready=ready,
             salt=said["salt"],
             since=datetime.fromisoformat(said["since"]) if said["since"] else None,
             refused=refused,
         )
+
+    def tidy(self) -> None:
+        """Nothing: releases stay, because logged requests are read by the release that answered them."""
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
         """What became of requests since the split is as it is. The challenger answers its golden rows once more."""

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def test_a_challenger_is_staged_gets_its_keys_and_takes_over_without_being_loade
         rollout.observe(OLD, shadow=False)
     rollout.shift(CHALLENGER, 50, "salt", shadow=False)
     said = rollout.describe()
-    assert (said.weight, said.salt, said.ready, said.refused) == (50, "salt", True, "")
+    assert (said.weight, said.salt, said.ready, said.refused) == (50, "salt", True, {})
     wanted = ["2" if takes_challenger(each, "salt", 50) else "1" for each in ids]
     assert versions(server, rows, ids) == versions(server, rows, ids) == wanted
     seen = rollout.observe(OLD, shadow=False)
@@ -148,14 +147,15 @@ def test_a_challenger_that_cannot_be_loaded_is_refused_with_the_reason_and_the_c
     with pytest.raises(TargetError, match=rf"late_deliveries: release {name} is refused: .*({said})"):
         rollout.stage(Release.named(name))
     described = rollout.describe()
-    assert (described.stable, described.challenger, described.ready) == (champion.name, None, False)
-    assert described.refused
+    assert (described.stable, described.challenger) == (champion.name, None)
+    assert described.refused.keys() == {name}
     health = rollout.server.health()
     assert health is not None
     assert health["refused_challengers"][MODEL]["release"] == name
     assert versions(rollout.server, rows, ["a"]) == ["1"]
     rollout.rollback(champion)
-    assert rollout.describe() == replace(rollout.describe(), refused="", stable=champion.name)
+    assert rollout.describe().alone(champion.name)
+    assert not rollout.describe().refused
 
 
 def test_a_release_is_asked_by_name_for_a_proof_and_for_nothing_else(
