@@ -56,6 +56,7 @@ class Described:
         since: when this came to be, if the target knows.
         busy: whether a change is under way, during which nothing else can be asked for.
         refused: releases that it does not take, or has taken back by itself (an alarm), by name.
+        share: the challenger's share that the weight comes to, where it comes in steps (replicas); None: exactly that.
     """
 
     stable: str | None = None
@@ -67,6 +68,7 @@ class Described:
     since: datetime | None = None
     busy: bool = False
     refused: Mapping[str, Refusal] = field(default_factory=dict)
+    share: float | None = None
 
     def alone(self, name: str | None) -> bool:
         """Whether this release, and no other, has all traffic."""
@@ -112,6 +114,11 @@ class Side:
     latency: Histogram = Histogram()
     scores: dict[str, Histogram] = field(default_factory=dict)
 
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> Self:
+        scores = {name: _histogram(each) for name, each in said["scores"].items()}
+        return cls(**(said | {"latency": _histogram(said["latency"]), "scores": scores}))
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -126,12 +133,7 @@ class Observation:
 
     @classmethod
     def from_json(cls, said: dict[str, Any]) -> Self:
-        return cls(_side(said["champion"]), _side(said["challenger"]), said["shadow"])
-
-
-def _side(said: dict[str, Any]) -> Side:
-    scores = {name: _histogram(each) for name, each in said["scores"].items()}
-    return Side(**(said | {"latency": _histogram(said["latency"]), "scores": scores}))
+        return cls(Side.from_json(said["champion"]), Side.from_json(said["challenger"]), said["shadow"])
 
 
 def _histogram(said: dict[str, Any]) -> Histogram:

@@ -1,4 +1,4 @@
-"""`python -m ml_assets.serving RELEASES PORT`, or `... serve` as SageMaker starts its containers."""
+"""`python -m ml_assets.serving RELEASES PORT [HOST]`, or `... serve` as SageMaker starts its containers."""
 
 import sys
 from pathlib import Path
@@ -58,4 +58,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         serve_for_sagemaker()
     else:
-        serve(Path(sys.argv[1]), int(sys.argv[2]))
+        serve(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:4])

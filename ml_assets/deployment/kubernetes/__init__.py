@@ -1,0 +1,1 @@
+"""Kubernetes as a target: plain Services, Seldon Core or KServe, through the official client."""
