@@ -200,14 +200,11 @@ class Cluster:
         if body is not None:
             sent["Content-Type"] = content
         try:
-            serialized = self._client.param_serialize(
+            verb, url, sent, body, _ = self._client.param_serialize(
                 method, path, header_params=sent, body=body, auth_settings=["BearerToken"]
             )
-            verb, url, sent, body, _ = serialized
-            if query:
-                url = f"{url}?{urlencode(query)}"
-            said = json.dumps(body) if body is not None and content != "application/json" else body
-            return self._client.call_api(verb, url, sent, said, _request_timeout=(CONNECT, read))
+            url = f"{url}?{urlencode(query)}" if query else url
+            return self._client.call_api(verb, url, sent, body, _request_timeout=(CONNECT, read))
         except urllib3.exceptions.HTTPError as error:
             raise TargetUnavailableError(f"the API server of Kubernetes does not answer: {error}") from None
         except ApiException as error:  # of a certificate
