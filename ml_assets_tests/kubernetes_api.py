@@ -264,7 +264,10 @@ class ApiServer(kmock.KubernetesEmulator):
             for name, pod in self.items(PODS).items():
                 if pod["metadata"]["owner"] == item["metadata"]["uid"] and pod["metadata"]["of"] not in wanted:
                     self.objects[PODS, "ml", name].delete()
-            status = {"state": "Available" if ready else "Creating", "observedGeneration": item["metadata"]["generation"]}
+            status = {
+                "state": "Available" if ready else "Creating",
+                "observedGeneration": item["metadata"]["generation"],
+            }
             item["status"] = status
         self.objects[key].history.append(item)
         await self._buses[key[0]].put({"type": "MODIFIED", "object": item})
@@ -274,7 +277,11 @@ class ApiServer(kmock.KubernetesEmulator):
         stuck = self._stuck(item["spec"]["template"])
         progress = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}
         if stuck == "unpullable":
-            progress |= {"status": "False", "reason": "ProgressDeadlineExceeded", "message": "it has timed out progressing."}
+            progress |= {
+                "status": "False",
+                "reason": "ProgressDeadlineExceeded",
+                "message": "it has timed out progressing.",
+            }
         elif stuck:
             progress |= {"reason": "ReplicaSetUpdated"}
         item["status"] = {
@@ -422,5 +429,11 @@ def _has_traffic(pod: Item) -> bool:
 def _said(
     status: int, message: str, causes: list[Item] | None = None, headers: dict[str, str] | None = None
 ) -> aiohttp.web.Response:
-    body = {"kind": "Status", "status": "Failure", "code": status, "message": message, "details": {"causes": causes or []}}
+    body = {
+        "kind": "Status",
+        "status": "Failure",
+        "code": status,
+        "message": message,
+        "details": {"causes": causes or []},
+    }
     return aiohttp.web.json_response(body, status=status, headers=headers)

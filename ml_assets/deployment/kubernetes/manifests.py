@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from ml_assets.deployment.kubernetes.names import MODEL, PORT, RELEASE, TRAFFIC, labels_of
+from ml_assets.deployment.kubernetes.names import MODEL, PORT, RELEASE, TRAFFIC, labels_of, selected
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.pods import Packed, pod_labels, pod_spec
 from ml_assets.deployment.targets import Release
@@ -29,7 +29,7 @@ def deployment(place: KubernetesPlace, model: str, base: str, packed: Packed, *,
             "annotations": {MODEL: model, RELEASE: release.name, "ml-assets/archive-sha256": packed.digest},
         },
         "spec": {
-            "selector": {"matchLabels": labels_of(base) | {RELEASE: release.name}},
+            "selector": {"matchLabels": selected(base) | {RELEASE: release.name}},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "progressDeadlineSeconds": PROGRESS,
             "revisionHistoryLimit": 1,
@@ -54,7 +54,7 @@ def service(model: str, base: str, annotations: dict[str, str]) -> dict[str, Any
         "metadata": {"name": base, "labels": labels_of(base), "annotations": {MODEL: model} | annotations},
         "spec": {
             "type": "ClusterIP",
-            "selector": labels_of(base) | {TRAFFIC: "yes"},
+            "selector": selected(base) | {TRAFFIC: "yes"},
             "ports": [{"name": "http", "protocol": "TCP", "port": 80, "targetPort": "http"}],
         },
     }
@@ -86,7 +86,7 @@ def budget(base: str) -> dict[str, Any]:
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": base, "labels": labels_of(base)},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": labels_of(base)}},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selected(base)}},
     }
 
 
@@ -102,7 +102,7 @@ def network_policy(place: KubernetesPlace, base: str) -> dict[str, Any]:
         "kind": "NetworkPolicy",
         "metadata": {"name": base, "labels": labels_of(base)},
         "spec": {
-            "podSelector": {"matchLabels": labels_of(base)},
+            "podSelector": {"matchLabels": selected(base)},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
             "egress": [{"ports": [*dns, *({"protocol": "TCP", "port": port} for port in sorted(ports))]}],

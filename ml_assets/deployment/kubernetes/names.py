@@ -10,6 +10,7 @@ from ml_assets.errors import TargetError
 MANAGER = "ml-assets"  # field manager of all that is applied
 PORT = 8080
 MODEL = "ml-assets/model"
+INSTANCE = "ml-assets/instance"
 RELEASE = "ml-assets/release"
 TRAFFIC = "ml-assets/traffic"
 _MOST = 40  # of the 63 characters of a label, so that a release's name fits behind
@@ -34,12 +35,18 @@ def labels_of(base: str, release: Release | None = None) -> dict[str, str]:
         "app.kubernetes.io/instance": base,
         "app.kubernetes.io/managed-by": MANAGER,
     }
-    return labels | ({RELEASE: release.name, "app.kubernetes.io/version": release.version} if release else {})
+    versioned = {RELEASE: release.name, "app.kubernetes.io/version": release.version} if release else {}
+    return labels | selected(base) | versioned
+
+
+def selected(base: str) -> dict[str, str]:
+    """The one label that makes an object a model's own; operators write what they like into the usual ones."""
+    return {INSTANCE: base}
 
 
 def own(base: str) -> str:
     """The selector of all that is a model's own."""
-    return f"app.kubernetes.io/instance={base},app.kubernetes.io/managed-by={MANAGER}"
+    return f"{INSTANCE}={base}"
 
 
 def require_own(item: dict[str, Any], base: str) -> None:
@@ -48,8 +55,7 @@ def require_own(item: dict[str, Any], base: str) -> None:
     Raises:
         TargetError: if somebody else made it.
     """
-    labels = item["metadata"].get("labels") or {}
-    if any(labels.get(name) != value for name, value in labels_of(base).items() if not name.endswith("/name")):
+    if (item["metadata"].get("labels") or {}).get(INSTANCE) != base:
         raise TargetError(
             f"{item.get('kind', 'object')} {item['metadata']['name']} of namespace {item['metadata'].get('namespace')} "
             "was not made by ml-assets for this model; it is left alone. Take another namespace, or remove it"

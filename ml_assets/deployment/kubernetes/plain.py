@@ -10,22 +10,18 @@ calls leaves something that `describe` tells from what was wanted, and that the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import datetime
 
-from ml_assets.deployment.kubernetes.cluster import Cluster, Item
-from ml_assets.deployment.kubernetes.counts import count, observation
+from ml_assets.deployment.kubernetes.cluster import Item
+from ml_assets.deployment.kubernetes.counts import observation
 from ml_assets.deployment.kubernetes.manifests import (
     autoscaler,
-    budget,
     deployment,
-    network_policy,
     service,
 )
-from ml_assets.deployment.kubernetes.names import RELEASE, TRAFFIC, base_of, own, require_name
-from ml_assets.deployment.kubernetes.place import KubernetesPlace
+from ml_assets.deployment.kubernetes.names import RELEASE, TRAFFIC, own, require_name
+from ml_assets.deployment.kubernetes.namespaced import Namespaced
 from ml_assets.deployment.kubernetes.pods import Packed
 from ml_assets.deployment.kubernetes.reasons import refusal_of
 from ml_assets.deployment.kubernetes.record import Record
@@ -33,10 +29,6 @@ from ml_assets.deployment.targets import Described, Observation, Refusal, Releas
 from ml_assets.errors import TargetError
 
 DELETED = ("HorizontalPodAutoscaler", "Deployment", "PodDisruptionBudget", "NetworkPolicy", "Service")  # in this order
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -112,28 +104,8 @@ def shares(total: int, weight: int) -> tuple[int, int]:
     return challenger, max(1, total - challenger)
 
 
-@dataclass
-class PlainTarget:
-    """One model in a namespace.
-
-    Attributes:
-        releases: folder of releases here, by which pods know the bytes that were approved.
-        key: that the servers ask for.
-    """
-
-    place: KubernetesPlace
-    model: str
-    releases: Path
-    key: str | None = field(default=None, repr=False)
-    now: Callable[[], datetime] = field(default=_now, repr=False)
-
-    @cached_property
-    def cluster(self) -> Cluster:
-        return Cluster(self.place)
-
-    @property
-    def base(self) -> str:
-        return base_of(self.model)
+class PlainTarget(Namespaced):
+    """One model behind a plain Service."""
 
     @property
     def address(self) -> str:
@@ -145,7 +117,8 @@ class PlainTarget:
         record = found.record
         if record.stable == release.name and release.name in found.fleets:
             return
-        self._surround(record)
+        self.surround()
+        self._write(record)
         self._drop(found.others(record.stable, release.name))
         self._deploy(release, traffic=False, replicas=1)
         if (record.challenger, record.weight) != (release.name, 0):
@@ -165,7 +138,7 @@ class PlainTarget:
             raise TargetError(f"{release.name} is not staged beside a release that serves; {self.base} holds {record}")
         total = record.replicas or max(self.place.replicas, champion.wanted)
         ours, theirs = shares(total, weight)
-        self._drop_all("HorizontalPodAutoscaler")  # it would move the weights
+        self.drop_all("HorizontalPodAutoscaler")  # it would move the weights
         self._deploy(release, traffic=True, replicas=ours)
         if not self._wait(lambda fleets: _of(fleets, release.name, lambda each: each.traffic and each.settled)):
             return
@@ -177,21 +150,20 @@ class PlainTarget:
             )
         ):
             return
-        counted = count(self.cluster, self._pods(), self.key)
-        self._write(record.step(counted, self.now(), weight=weight, replicas=total))
+        self._write(record.step(self.counted(), self.now(), weight=weight, replicas=total))
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
         """Both sides since the step began: `since` is not asked for, as pods count from their start."""
         record = self._look().record
-        counted = count(self.cluster, self._pods(), self.key)
-        return observation(counted, record.counted, record.stable, record.challenger, shadow=shadow)
+        return observation(self.counted(), record.counted, record.stable, record.challenger, shadow=shadow)
 
     def promote(self, release: Release) -> None:
         require_name(release)
         found = self._look()
         total = self._total(found)
-        self._surround(found.record)
-        self._drop_all("HorizontalPodAutoscaler")
+        self.surround()
+        self._write(found.record)
+        self.drop_all("HorizontalPodAutoscaler")
         self._deploy(release, traffic=True, replicas=total)
         ready = self._wait(lambda fleets: _of(fleets, release.name, lambda each: each.traffic and each.settled))
         if ready and self._look().fleets[release.name].complete:
@@ -200,17 +172,18 @@ class PlainTarget:
     def rollback(self, champion: Release | None) -> None:
         if champion is None:
             for kind in DELETED:
-                self._drop_all(kind)
+                self.drop_all(kind)
             return
         require_name(champion)
         found = self._look()
         fleet = found.fleets.get(champion.name)
-        self._drop_all("HorizontalPodAutoscaler")
+        self.drop_all("HorizontalPodAutoscaler")
         if fleet is not None and fleet.traffic:
             # What serves is not applied anew: it is to take over at once, whatever the settings have become.
             self._scale(fleet, self._total(found))
         else:
-            self._surround(found.record)
+            self.surround()
+            self._write(found.record)
             self._deploy(champion, traffic=True, replicas=self._total(found))
         if fleet is None or not fleet.traffic or not fleet.available:
             self._wait(lambda fleets: _of(fleets, champion.name, lambda each: bool(each.available or each.failed)))
@@ -255,9 +228,6 @@ class PlainTarget:
         fleets = map(Fleet.of, self.cluster.all("Deployment", own(self.base)))
         return Found(record, {each.release: each for each in fleets})
 
-    def _pods(self) -> list[Item]:
-        return self.cluster.all("Pod", own(self.base))
-
     def _wait(self, done: Callable[[Sequence[Fleet]], bool]) -> bool:
         return self.cluster.wait("Deployment", own(self.base), lambda items: done([Fleet.of(each) for each in items]))
 
@@ -275,12 +245,6 @@ class PlainTarget:
         if fleet.wanted != replicas:
             self.cluster.scale(fleet.item["metadata"]["name"], replicas)
 
-    def _surround(self, record: Record) -> None:
-        """What pods need around them."""
-        for manifest in (network_policy(self.place, self.base), budget(self.base)):
-            self.cluster.apply(manifest, self.base)
-        self._write(record)
-
     def _write(self, record: Record) -> None:
         self.cluster.apply(service(self.model, self.base, record.to_annotations()), self.base)
 
@@ -292,7 +256,7 @@ class PlainTarget:
 
     def _scale_by_itself(self, release: Release) -> None:
         if self.place.most_replicas is None:
-            self._drop_all("HorizontalPodAutoscaler")
+            self.drop_all("HorizontalPodAutoscaler")
         else:
             self.cluster.apply(autoscaler(self.place, self.base, release), self.base)
 
@@ -300,14 +264,10 @@ class PlainTarget:
         for each in fleets:
             self.cluster.delete("Deployment", each.item)
 
-    def _drop_all(self, kind: str) -> None:
-        for item in self.cluster.all(kind, own(self.base)):
-            self.cluster.delete(kind, item)
-
     def _refused(self, fleets: Sequence[Fleet]) -> dict[str, Refusal]:
         """Why pods do not come up, of releases that are given up or that their server refuses."""
         waiting = [each for each in fleets if not each.complete]
-        pods = self._pods() if waiting else []
+        pods = self.pods() if waiting else []
         found = {}
         for each in waiting:
             own_pods = [pod for pod in pods if pod["metadata"]["labels"].get(RELEASE) == each.release]

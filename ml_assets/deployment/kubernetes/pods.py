@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_assets.deployment.archive import pack
-from ml_assets.deployment.kubernetes.names import PORT, TRAFFIC, labels_of
+from ml_assets.deployment.kubernetes.names import PORT, TRAFFIC, labels_of, selected
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.targets import Release
 from ml_assets.errors import TargetError
@@ -70,7 +70,7 @@ def pod_spec(place: KubernetesPlace, model: str, base: str, packed: Packed) -> d
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": labels_of(base)},
+                "labelSelector": {"matchLabels": selected(base)},
             }
         ],
         "initContainers": [_fetch(place, model, packed)],
