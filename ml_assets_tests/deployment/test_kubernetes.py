@@ -204,52 +204,44 @@ def _without_since(items: dict[str, Any]) -> dict[str, Any]:
     return items
 
 
-def _cut_off(world: World, crashes: list[int], **challengers: Any) -> int:
-    """A whole rollout whose first ticks are killed; returns how many moments there were to be killed at."""
-    world.serve(ONE)
-    world.approved = TWO
-    moments = 0
-    answer = both_answer(world, **challengers)
-    for tick in range(20):
-        world.chaos.arm(crashes if tick < 2 else [])
-        with contextlib.suppress(Killed):
-            world.carry_on()
-        if tick < 1:
-            moments = world.chaos.moment
-        world.chaos.arm([])
-        if world.journal.kept[-1].phase.over and world.journal.kept[-1].number == 2:
-            break
-        answer()
-        world.clock.later(minutes=2)
-    return moments
-
-
 @pytest.mark.parametrize("kind", ["plain", "seldon"])
 @pytest.mark.parametrize("errors", [0, 290], ids=["promoted", "rolled back"])
 def test_a_rollout_that_is_killed_before_or_after_any_call_ends_as_if_it_had_not_been(
     kind: Any, errors: int, api: ApiServer, place: KubernetesPlace
 ) -> None:
-    """One step, so that all calls are in two ticks; killed at each of them, and by the next tick as late again."""
-    plan = replace(PLAN, steps=(50, 100))
+    """Killed at each call of a whole rollout that changes something, and then a few calls later once more."""
     owner = ONE if errors else TWO
+    begun = World(api, replace(place, kind=kind), plan=replace(PLAN, steps=(50, 100)))
+    begun.serve(ONE)
+    kept = api.kept()
 
     def run(crashes: list[int]) -> int:
-        world = World(api, replace(place, kind=kind), plan=plan)
-        moments = _cut_off(world, crashes, errors=errors)
+        api.restore(kept)
+        world = replace(begun, chaos=Chaos(), journal=MemoryJournal(kept=list(begun.journal.kept)), approved=TWO)
+        world.registry = MemoryRegistry(alias="1")
+        world.chaos.arm(crashes)
+        answer = both_answer(world, errors=errors)
+        for _ in range(12):
+            with contextlib.suppress(Killed):
+                world.carry_on()
+                if world.phase.over and world.journal.kept[-1].number == 2:
+                    break
+            answer()
+            world.clock.later(minutes=2)
         described = world.target().describe()
         assert described.alone(owner.name), (crashes, described)
         assert world.registry.alias == owner.version
-        world.carry_on()
-        serving = {pod["metadata"]["labels"]["ml-assets/release"] for pod in api.items(PODS).values()}
-        assert serving == {owner.name}, crashes
-        world.target().rollback(None)
-        assert not any(api.items(each) for each in RESOURCES)
-        return moments
+        world.carry_on()  # and at rest nothing of the other one is left
+        assert {pod["metadata"]["labels"]["ml-assets/release"] for pod in api.items(PODS).values()} == {owner.name}
+        assert set(api.items(DEPLOYMENTS)) <= {f"{BASE}-{owner.name}"}
+        return world.chaos.moment
 
     moments = run([])
-    assert moments > 5
-    for at in range(1, moments + 8):
-        run([at])
+    assert moments > 10
+    for at in range(1, moments + 1):
+        run([at, at + 3])
+    begun.target().rollback(None)
+    assert not any(api.items(each) for each in RESOURCES)
 
 
 def test_two_models_in_one_namespace_do_not_touch_each_other(world: World) -> None:
