@@ -350,13 +350,13 @@ def test_a_watch_that_is_closed_is_begun_anew(plain: World) -> None:
 
 
 def test_pods_that_take_long_are_waited_for_at_the_next_tick(plain: World) -> None:
-    plain.api.delay = 1.0
+    plain.api.delay = 1.5
     plain.approved = ONE
     assert plain.carry_on() == "the target is changing"
     assert plain.phase is Phase.STAGING
+    patient = replace(plain.place, patience=5.0)
+    assert Cluster(patient).wait("Deployment", f"ml-assets/instance={BASE}", lambda items: "status" in items[0])
     plain.api.delay = 0.0
-    plain.place = replace(plain.place, patience=5.0)
-    plain.target().cluster.wait("Pod", f"ml-assets/instance={BASE}", bool)
     plain.carry_on()
     assert plain.phase is Phase.PROMOTED
 

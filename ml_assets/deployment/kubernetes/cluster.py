@@ -163,7 +163,7 @@ class Cluster:
         query = {"labelSelector": selector, "watch": "true", "timeoutSeconds": str(math.ceil(seconds))}
         if version:
             query["resourceVersion"] = version
-        answer = self._ask("GET", self._path(kind), query, read=seconds + 1)
+        answer = self._ask("GET", self._path(kind), query, read=max(seconds, 1.0))
         if answer.status == 410:
             return
         if answer.status != 200:

@@ -206,14 +206,15 @@ class PlainTarget(Namespaced):
             weight = weight if challenger.wanted else 0
         looked_at = challenger or stable
         there = [each for each in (stable, challenger) if each is not None]
+        refused = self._refused(there)
         return Described(
             stable.release if stable and stable.traffic else None,
             challenger.release if challenger else None,
             weight,
             ready=looked_at is not None and looked_at.complete and looked_at.wanted > 0,
             since=record.since,
-            busy=any(each.rolling for each in there),
-            refused=self._refused(there),
+            busy=any(each.rolling and each.release not in refused for each in there),
+            refused=refused,
             share=share,
         )
 
