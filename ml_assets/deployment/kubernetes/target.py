@@ -7,8 +7,6 @@ from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
 from ml_assets.deployment.targets import Target
 
-KINDS = {"plain": PlainTarget, "seldon": SeldonTarget}
-
 
 def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | None) -> Target:
     """Where a model serves in a place.
@@ -17,4 +15,5 @@ def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | Non
         releases: folder of releases here, by which pods know the bytes that were approved.
         key: that the servers ask for: one of those in the place's Secret.
     """
-    return KINDS[place.kind](place, model, releases, key)
+    kinds: dict[str, type[PlainTarget] | type[SeldonTarget]] = {"plain": PlainTarget, "seldon": SeldonTarget}
+    return kinds[place.kind](place, model, releases, key)
