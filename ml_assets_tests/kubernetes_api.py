@@ -116,10 +116,11 @@ class ApiServer(kmock.KubernetesEmulator):
             part = requests // len(pods) + (turn < requests % len(pods))
             self.served[pod["metadata"]["uid"]].answer(part, **said)
 
-    def restart(self, release: str) -> None:
-        """A container of a release ends and is started anew."""
+    def restart(self, release: str, *, ready: bool = True) -> None:
+        """A container of a release ends and is started anew, and is ready again or not yet."""
         pod = next(each for each in self.items(PODS).values() if _label(each) == release)
         pod["status"]["containerStatuses"][0]["restartCount"] += 1
+        pod["status"]["conditions"][0]["status"] = "True" if ready else "False"
         self.served[pod["metadata"]["uid"]] = Served()
         self.objects[PODS, "ml", pod["metadata"]["name"]].history.append(pod)
 

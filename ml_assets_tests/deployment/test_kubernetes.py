@@ -391,6 +391,9 @@ def test_a_container_that_dies_of_requests_counts_as_failed_requests(plain: Worl
     plain.api.answer(TWO.name, 3)
     seen = plain.target().observe(plain.clock.now, shadow=False).challenger
     assert (seen.requests, seen.errors) == (4, 1)
+    plain.api.restart(TWO.name, ready=False)
+    seen = plain.target().observe(plain.clock.now, shadow=False).challenger
+    assert (seen.requests, seen.errors) == (2, 2)
 
 
 def test_a_plain_service_has_no_shadow_step_and_seldon_copies_every_request(
