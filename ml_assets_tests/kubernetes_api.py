@@ -72,6 +72,7 @@ class ApiServer(kmock.KubernetesEmulator):
         faults: status and headers of the next answers; 0 closes the connection.
         cut: after how many events each watch is closed; None: never.
         watches, asked: how often it was watched, and what was asked of it.
+        answering: after each change, how many pods answer requests.
     """
 
     delay: float = 0.0
@@ -81,6 +82,7 @@ class ApiServer(kmock.KubernetesEmulator):
     cut: int | None = None
     watches: int = 0
     asked: list[str] = attrs.field(factory=list)
+    answering: list[int] = attrs.field(factory=list)
     owners: dict[Any, dict[str, dict[Path, Any]]] = attrs.field(factory=dict)
     served: dict[str, Served] = attrs.field(factory=dict)
     tasks: set[Any] = attrs.field(factory=set)
@@ -233,6 +235,7 @@ class ApiServer(kmock.KubernetesEmulator):
         return []
 
     async def _store(self, key: Any, item: Item, there: bool) -> None:
+        before = self.objects[key].raw["spec"].get("replicas", 0) if there else 0
         if there and item["spec"] != self.objects[key].raw["spec"]:
             item["metadata"]["generation"] += 1
         changed = not there or item != self.objects[key].raw
@@ -245,7 +248,7 @@ class ApiServer(kmock.KubernetesEmulator):
         await self._buses[key[0]].put({"type": "MODIFIED" if there else "ADDED", "object": item})
         if key[0] not in (DEPLOYMENTS, SELDON):
             return
-        if not self.delay:
+        if not self.delay or item["spec"].get("replicas", 0) < before:  # pods go at once
             await self._control(key)
             return
 
@@ -271,6 +274,7 @@ class ApiServer(kmock.KubernetesEmulator):
             for name, pod in self.items(PODS).items():
                 if pod["metadata"]["owner"] == item["metadata"]["uid"]:
                     self.objects[PODS, "ml", name].delete()
+            self._look_who_answers()
         return aiohttp.web.json_response({"kind": "Status", "status": "Success"})
 
     # What controllers do.
@@ -300,6 +304,11 @@ class ApiServer(kmock.KubernetesEmulator):
             item["status"] = status
         self.objects[key].history.append(item)
         await self._buses[key[0]].put({"type": "MODIFIED", "object": item})
+        self._look_who_answers()
+
+    def _look_who_answers(self) -> None:
+        pods = self.items(PODS).values()
+        self.answering.append(sum(_has_traffic(each) and _is_ready(each) for each in pods))
 
     def _control_deployment(self, item: Item, ready: bool) -> None:
         replicas = item["spec"]["replicas"]
@@ -453,6 +462,10 @@ def _label(pod: Item) -> str:
 
 def _has_traffic(pod: Item) -> bool:
     return pod["metadata"]["labels"].get("ml-assets/traffic", "yes") == "yes"
+
+
+def _is_ready(pod: Item) -> bool:
+    return bool(pod["status"]["conditions"][0]["status"] == "True")
 
 
 def _said(

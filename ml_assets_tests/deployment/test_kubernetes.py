@@ -108,7 +108,7 @@ def api(cluster: tuple[str, ApiServer]) -> Iterator[ApiServer]:
     api = cluster[1]
     yield api
     api.delay, api.cut, api.watches = 0.0, None, 0
-    for each in (api.refuses, api.unpullable, api.faults, api.asked, api.owners, api.served):
+    for each in (api.refuses, api.unpullable, api.faults, api.asked, api.answering, api.owners, api.served):
         each.clear()
     for each in list(api.objects):
         del api.objects[each]
@@ -184,6 +184,40 @@ def test_a_challenger_with_errors_is_rolled_back_and_the_champion_keeps_its_pods
     asked = len(world.api.asked)
     assert "is not rolled out again" in world.carry_on()
     assert not [each for each in world.api.asked[asked:] if not each.startswith("GET")]
+
+
+def test_pods_are_there_before_others_go(plain: World) -> None:
+    plain.place = replace(plain.place, patience=5.0)
+    plain.serve(ONE)
+    plain.api.answering.clear()
+    plain.api.delay = 0.1
+    plain.target().stage(TWO)
+    for weight in (25, 50):
+        plain.target().shift(TWO, weight, "", shadow=False)
+    plain.target().promote(TWO)
+    assert plain.target().describe().alone(TWO.name)
+    assert min(plain.api.answering) == plain.place.replicas
+    assert len(plain.api.answering) > 5
+
+
+def test_seldon_keeps_a_predictor_until_the_next_one_is_available(api: ApiServer, place: KubernetesPlace) -> None:
+    world = World(api, replace(place, kind="seldon", patience=5.0))
+    world.serve(ONE)
+    api.delay = 0.1
+    world.target().stage(TWO)
+    world.target().promote(TWO)
+    before, alone = [], False
+    for each in api.objects[SELDON, "ml", BASE].history:
+        assert each is not None
+        item = dict(each.raw)
+        alone = [one["name"] for one in item["spec"]["predictors"]] == [f"v{TWO.name}"]
+        if alone:
+            break
+        before.append(item)
+    assert alone
+    last = before[-1]
+    assert [each["replicas"] for each in last["spec"]["predictors"]] == [4, 4]
+    assert last["status"] == {"state": "Available", "observedGeneration": last["metadata"]["generation"]}
 
 
 def test_the_same_release_again_is_no_call_that_changes_anything(world: World) -> None:
