@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import math
 import threading
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,6 @@ RESOURCES = (
     kmock.resource("autoscaling", "v2", "horizontalpodautoscalers"),
     kmock.resource("policy", "v1", "poddisruptionbudgets"),
     kmock.resource("networking.k8s.io", "v1", "networkpolicies"),
-    kmock.resource("serving.kserve.io", "v1beta1", "inferenceservices"),
 )
 
 
@@ -66,7 +66,7 @@ class ApiServer(kmock.KubernetesEmulator):
     """One cluster.
 
     Attributes:
-        delay: seconds until pods come up; 0: at once.
+        delay: seconds until pods come up; 0: at once; infinite: when `bring_up` is called.
         refuses: releases whose servers refuse them, and why.
         unpullable: images that no node gets.
         faults: status and headers of the next answers; 0 closes the connection.
@@ -86,6 +86,8 @@ class ApiServer(kmock.KubernetesEmulator):
     owners: dict[Any, dict[str, dict[Path, Any]]] = attrs.field(factory=dict)
     served: dict[str, Served] = attrs.field(factory=dict)
     tasks: set[Any] = attrs.field(factory=set)
+    late: list[Any] = attrs.field(factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -125,6 +127,13 @@ class ApiServer(kmock.KubernetesEmulator):
         pod["status"]["conditions"][0]["status"] = "True" if ready else "False"
         self.served[pod["metadata"]["uid"]] = Served()
         self.objects[PODS, "ml", pod["metadata"]["name"]].history.append(pod)
+
+    def bring_up(self) -> None:
+        """Let the pods come up that are late."""
+        assert self.loop is not None
+        for key in self.late:
+            asyncio.run_coroutine_threadsafe(self._control(key), self.loop).result(10)
+        self.late.clear()
 
     def kept(self) -> Any:
         """All objects as they are now, for `restore`."""
@@ -250,6 +259,9 @@ class ApiServer(kmock.KubernetesEmulator):
             return
         if not self.delay or item["spec"].get("replicas", 0) < before:  # pods go at once
             await self._control(key)
+            return
+        if self.delay == math.inf:
+            self.late.append(key)
             return
 
         async def later() -> None:
@@ -393,9 +405,9 @@ def api_server() -> Iterator[tuple[str, ApiServer]]:
 
     async def run() -> None:
         stop = asyncio.Event()
-        api = ApiServer()
+        api = ApiServer(loop=asyncio.get_running_loop())
         async with api, kmock.Server(api) as server:
-            said.update(url=str(server.url).rstrip("/"), api=api, loop=asyncio.get_running_loop(), stop=stop)
+            said.update(url=str(server.url).rstrip("/"), api=api, loop=api.loop, stop=stop)
             started.set()
             await stop.wait()
 
