@@ -309,13 +309,11 @@ class ApiServer(kmock.KubernetesEmulator):
             for name, pod in self.items(PODS).items():
                 if pod["metadata"]["owner"] == item["metadata"]["uid"] and pod["metadata"]["of"] not in wanted:
                     self.objects[PODS, "ml", name].delete()
-            status = {
-                "state": "Available" if ready else "Creating",
-                "observedGeneration": item["metadata"]["generation"],
-            }
-            item["status"] = status
+            item["status"] = {"state": "Available" if ready else "Creating"}
         self.objects[key].history.append(item)
         await self._buses[key[0]].put({"type": "MODIFIED", "object": item})
+        for pod in self.items(PODS).values():
+            await self._buses[PODS].put({"type": "MODIFIED", "object": pod})
         self._look_who_answers()
 
     def _look_who_answers(self) -> None:

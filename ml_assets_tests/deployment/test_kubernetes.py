@@ -201,24 +201,19 @@ def test_pods_are_there_before_others_go(plain: World) -> None:
     assert len(plain.api.answering) > 5
 
 
-def test_seldon_keeps_a_predictor_until_the_next_one_is_available(api: ApiServer, place: KubernetesPlace) -> None:
+def test_seldon_keeps_a_predictor_until_pods_of_the_next_one_answer(api: ApiServer, place: KubernetesPlace) -> None:
     world = World(api, replace(place, kind="seldon", patience=5.0))
     world.serve(ONE)
-    api.delay = 0.1
     world.target().stage(TWO)
+    api.delay = math.inf
+    world.place = replace(world.place, patience=0.1)
+    world.target().promote(TWO)  # three of its four pods are still to come
+    described = world.target().describe()
+    assert (described.stable, described.challenger) == (ONE.name, TWO.name)
+    assert [each["traffic"] for each in api.items(SELDON)[BASE]["spec"]["predictors"]] == [0, 100]
+    api.bring_up()
     world.target().promote(TWO)
-    before, alone = [], False
-    for each in api.objects[SELDON, "ml", BASE].history:
-        assert each is not None
-        item = dict(each.raw)
-        alone = [one["name"] for one in item["spec"]["predictors"]] == [f"v{TWO.name}"]
-        if alone:
-            break
-        before.append(item)
-    assert alone
-    last = before[-1]
-    assert [each["replicas"] for each in last["spec"]["predictors"]] == [4, 4]
-    assert last["status"] == {"state": "Available", "observedGeneration": last["metadata"]["generation"]}
+    assert world.target().describe().alone(TWO.name)
 
 
 def test_the_same_release_again_is_no_call_that_changes_anything(world: World) -> None:
