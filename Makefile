@@ -24,8 +24,10 @@ test: install-dev
 
 drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.exactness_of_data $(DATA)
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.swaps
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill_server
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.fuzz
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.canary
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
@@ -38,6 +40,7 @@ bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features
 	$(BIN)/python -W ignore -m benchmarks.scorer
+	$(BIN)/python -W ignore -m benchmarks.serving
 
 lint: install-dev
 	$(BIN)/ruff check .
@@ -71,3 +74,6 @@ install-dev: .venv/installed-dev
 lock: .venv/bin/uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header \
 		pyproject.toml --output-file requirements.lock
+	for image in endpoint endpoint-skops; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+			--constraint requirements.lock deploy/docker/$$image.in --output-file deploy/docker/$$image.txt; done

@@ -25,8 +25,9 @@ from ml_assets.lake import Lake
 from ml_assets.materialize import models_of
 from ml_assets.ml.evaluation import Scored, metric
 from ml_assets.ml.features import Features
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.splits import Columns, Sides
-from ml_assets.ml.training import encode, model_inputs, train
+from ml_assets.ml.training import encode, train
 from ml_assets.settings import PROJECT_ROOT, Settings
 from ml_assets.spec import Estimator, Split, Training
 from ml_assets_tests.steps import refresh

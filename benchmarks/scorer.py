@@ -18,7 +18,8 @@ import polars as pl
 from ml_assets.deployment.graph import graph_of
 from ml_assets.deployment.parts import parts_of
 from ml_assets.ml.features import Features
-from ml_assets.ml.training import build_pipeline, model_inputs
+from ml_assets.ml.inputs import model_inputs
+from ml_assets.ml.training import build_pipeline
 from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.graph import Graph
 from ml_assets.spec import Estimator

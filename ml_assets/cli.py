@@ -10,6 +10,7 @@ from ml_assets.errors import MlAssetsError
 from ml_assets.settings import Settings
 
 DAY = click.DateTime(["%Y-%m-%d"])
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,16 +31,28 @@ def demo(days: int) -> None:
 @click.option("--days", default=1, show_default=True, help="How many more days.")
 @click.option("--drift-from", type=DAY, help="From this day on the business drifts.")
 def land(days: int, drift_from: datetime | None) -> None:
-    """Land the next days of the demo's business, as an outside system would; the sensors find them."""
-    from ml_assets.demo.business import FIRST_DAY, Business, land
-    from ml_assets.demo.show import folder_of
+    """Land the next days of the demo's business, as an outside system would; the sensors find them.
 
-    folder = folder_of(Settings.from_environment())
+    While a server serves its model, the shop asks it about each order of these days first.
+    """
+    from ml_assets.demo.business import FIRST_DAY, Business, land
+    from ml_assets.demo.callers import ask_about
+    from ml_assets.demo.show import folder_of
+    from ml_assets.deployment.local import LocalTarget
+
+    settings = Settings.from_environment()
+    folder = folder_of(settings)
     there = sorted(folder.glob("orders/*.parquet"))
     first = date.fromisoformat(there[-1].stem) + timedelta(days=1) if there else FIRST_DAY
     business = Business(drift_from=drift_from.date() if drift_from else None)
-    for path in land(business, folder, first, days):
-        click.echo(path)
+    for number in range(days):
+        day = first + timedelta(days=number)
+        answered = ask_about(LocalTarget.of(settings), business, day)
+        if answered:
+            by = ", ".join(f"{count:,} by version {version}" for version, count in sorted(answered.items()))
+            click.echo(f"{day}: the shop asked about {answered.total():,} orders, answered {by}.")
+        for path in land(business, folder, day, 1):
+            click.echo(path)
 
 
 @cli.command()
@@ -119,6 +132,29 @@ def replay(model: str) -> None:
     prepare_dagster_home(settings)
     before, after = replay_rows(settings, model_of(settings, model), click.echo)
     click.echo(f"{model}: {before:,} rejected rows before, {after:,} now.")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--to", default="previous", show_default=True, help="Version or release that served before.")
+def rollback(model: str, to: str) -> None:
+    """Put the last champion back by hand, or end a rollout that is under way."""
+    from ml_assets.materialize import model_of, prepare_dagster_home, roll_back
+
+    settings = Settings.from_environment()
+    prepare_dagster_home(settings)
+    roll_back(settings, model_of(settings, model), to, click.echo)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--at", type=MOMENT, help="Time (UTC); default: now.")
+@click.option("--key", help="Of the entity or request, whose side of a split is wanted.")
+def served(model: str, at: datetime | None, key: str | None) -> None:
+    """Which release served from when to when; with --key, which one answered a key at a time."""
+    from ml_assets.served import tell_served
+
+    tell_served(Settings.from_environment(), model, at, key, click.echo)
 
 
 @cli.command()

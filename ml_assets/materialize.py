@@ -14,9 +14,10 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import data_assets, partitioned_assets
+from ml_assets.assets.rolling import BACK_TAG, asked_back
 from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.automation.due_feedback import due_feedback
-from ml_assets.automation.jobs import by_hand
+from ml_assets.automation.jobs import REASON_TAG, by_hand
 from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.component import TabularModel
 from ml_assets.errors import ModelDefinitionError, RunFailedError
@@ -24,6 +25,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import read_latest
+from ml_assets.rollouts import LakeJournal
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.settings import PROJECT_ROOT, Settings
 
@@ -87,6 +89,23 @@ def materialize_feedback(settings: Settings, model: Model, tell: Callable[[str],
     """
     due = due_feedback(model, Lake(settings.lake), settings.journal)
     return _execute(model, feedback_requests(model, due), tell)
+
+
+def roll_back(settings: Settings, model: Model, to: str, tell: Callable[[str], None]) -> None:
+    """Give all traffic back to a release that served before.
+
+    Args:
+        to: its name or version, or `PREVIOUS`.
+
+    Raises:
+        EndpointError: if there is none.
+        RunFailedError: if the run fails, with its step's message.
+    """
+    states = LakeJournal(Lake(settings.lake), model.name).states()
+    release = asked_back(model, to, states)
+    request = by_hand(model, ["endpoint"], [], f"{release.name} was asked for by hand")
+    _execute(model, [request._replace(tags=dict(request.tags) | {BACK_TAG: release.name})], tell)
+    note(Lake(settings.lake), model.name, Decision("rollout", "asked for", request.tags[REASON_TAG], ["endpoint"]))
 
 
 def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tuple[int, int]:

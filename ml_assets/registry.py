@@ -278,9 +278,13 @@ class Registry:
         text = self.client.get_model_version(model, version).tags.get(VERDICT_TAG)
         return Verdict.from_json(json.loads(text)) if text else None
 
-    def set_champion(self, model: str, version: str) -> None:
-        """Make a version the champion, and keep with it which one it replaced."""
+    def set_champion(self, model: str, version: str | None) -> None:
+        """Make a version the champion, and keep with it which one it replaced; None: no version is."""
         before = self.champion(model)
+        if version is None:
+            if before is not None:
+                self.client.delete_registered_model_alias(model, CHAMPION)
+            return
         if before not in (None, version):
             self.client.set_model_version_tag(model, version, REPLACED_TAG, before)
         self.client.set_registered_model_alias(model, CHAMPION, version)

@@ -57,6 +57,13 @@ class Settings(BaseModel):
         "", description="The endpoint server's image in ECR: account.dkr.ecr.region.../name:tag."
     )
     sagemaker_store: str = Field("", description="s3://bucket/prefix of the releases that SageMaker reads.")
+    kubernetes_namespace: str = Field("", description="Where models with `endpoint: {target: kubernetes}` serve.")
+    kubernetes_image: str = Field("", description="The endpoint server's image, with a version.")
+    kubernetes_releases: str = Field(
+        "", description="Where pods find the folder of releases: https://host/path, or pvc://claim/path."
+    )
+    kubernetes_secret: str = Field("", description="Secret of the namespace, with the keys that callers send.")
+    kubernetes_context: str = Field("", description="Of the kubeconfig; default: its current one, or the own cluster.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, field_validator, model_validator
 
 from ml_assets.durations import Duration, parse_duration
 
@@ -580,6 +580,24 @@ class Gates(Spec):
         return {name: value for name, value in self.model_dump(exclude_none=True).items() if name in names}
 
 
+class Tolerances(Spec):
+    """What a rollout tolerates of a challenger beside the champion. Beyond it, beyond doubt, it is rolled back."""
+
+    errors: float = Field(0.01, ge=0, lt=1, description="Difference of the shares of failed requests.")
+    p99_ms: float | None = Field(None, gt=0, description="p99 latency; default: 1.5 times the champion's and 20 ms.")
+    scores: float = Field(0.1, gt=0, lt=1, description="Largest distance of both distribution functions of the scores.")
+    quality: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Difference of the mean losses where outcomes are known: the Brier score; of a value its error e "
+        "as e / (e + s), where s is a tenth of the range of the champion's values.",
+    )
+    false_alarms: float = Field(
+        0.05, gt=0, lt=1, description="Probability that a challenger without fault is rolled back, at most."
+    )
+
+
 class Scaling(Spec):
     """How many instances of an endpoint there are: as many as keep the invocations of each below a number."""
 
@@ -621,10 +639,60 @@ class SageMaker(Spec):
         return self
 
 
-class Endpoint(Spec):
-    """Where an approved model serves."""
+class Kubernetes(Spec):
+    """Pods in a cluster. What belongs to the cluster (namespace, image, releases, Secret) is in the settings."""
 
-    target: Literal["local"] = "local"
+    kind: Literal["plain", "seldon"] = Field(
+        "plain", description="What splits the traffic: replicas behind a plain Service, or Seldon Core."
+    )
+    replicas: int = Field(4, ge=1, le=100, description="With `plain` a challenger's share comes in steps of one pod.")
+    most_replicas: int | None = Field(None, ge=1, le=100, description="Up to which they are scaled by their CPU.")
+    cpu: str = Field("250m", description="What a pod asks for.")
+    memory: str = Field("512Mi", description="What a pod asks for, and gets at most.")
+
+
+class Endpoint(Spec):
+    """Where an approved model serves, and how it takes the champion's place."""
+
+    target: Literal["local", "sagemaker", "kubernetes"] = "local"
+    canary: list[int] = Field(
+        [5, 25, 100],
+        min_length=1,
+        description="The challenger's share of the traffic in percent, step by step. 0 is a shadow step: it answers in "
+        "the background, and callers see the champion only. [100]: at once.",
+    )
+    stick: Literal["entity", "request"] = Field(
+        "entity",
+        description="What stays on its side, where the target can do so: an entity (a request's first row), "
+        "or a request by its id. Without an entity: requests.",
+    )
+    bake: Duration = Field("10m", description="How long a step takes, at least.")
+    min_requests: int = Field(100, ge=1, description="Requests that the challenger answers in a step, at least.")
+    limit: Duration = Field("1d", description="How long a rollout may take; then it is inconclusive.")
+    undecided: Literal["keep", "promote"] = Field(
+        "keep", description="If it is inconclusive: the champion is kept, or the challenger promoted all the same."
+    )
+    tolerate: Tolerances = Tolerances()
+    sagemaker: SageMaker = SageMaker()
+    kubernetes: Kubernetes = Kubernetes()
+
+    @field_validator("canary")
+    @classmethod
+    def _rises(cls, steps: list[int]) -> list[int]:
+        if steps != sorted(set(steps)) or steps[0] < 0 or steps[-1] != 100:
+            raise ValueError(f"{steps}: the steps have to rise and end with 100, such as [5, 25, 100]")
+        return steps
+
+    @model_validator(mode="after")
+    def _fits_the_target(self) -> Self:
+        if self.target == "sagemaker" and self.canary[0] == 0:
+            raise ValueError(f"canary {self.canary}: SageMaker has no shadow step; begin with 1 or more")
+        if self.target == "kubernetes" and self.kubernetes.kind == "plain" and self.canary[0] == 0:
+            raise ValueError(
+                f"canary {self.canary}: plain Services have no shadow step; begin with 1 or more, or say "
+                "kubernetes: {kind: seldon}"
+            )
+        return self
 
 
 class Feedback(Spec):

@@ -6,6 +6,7 @@ from typing import Any
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import TABLE, read_latest
+from ml_assets.rollouts import LakeJournal
 from ml_assets.settings import Settings
 
 _JUDGED = ("version", "approved", "reasons", "values", "intervals", "gates", "comparison")
@@ -33,9 +34,26 @@ def status_of(settings: Settings) -> dict[str, Any]:
             "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
             "judged": judged and {name: judged.details.get(name) for name in _JUDGED},
             "serves": (health or {"models": {}})["models"].get(name),
+            "rollout": _rollout(lake, name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
         }
     return {"endpoint": target.url(), "prediction_log": (health or {}).get("prediction_log"), "models": models}
+
+
+def _rollout(lake: Lake, model: str) -> dict[str, Any] | None:
+    """The newest rollout of a model."""
+    states = LakeJournal(lake, model).states()
+    if not states:
+        return None
+    last = states[-1]
+    said: dict[str, Any] = {
+        "number": last.number,
+        "phase": last.phase.value,
+        "reason": last.reason,
+        "at": last.at.isoformat(),
+    }
+    said |= {"challenger": last.challenger.name, "champion": last.champion.name if last.champion else None}
+    return said | {"weight": last.serves.weight, "findings": list(last.findings)}
 
 
 def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
@@ -63,6 +81,8 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
         tell(f"  serves  version {serves['version']} since {serves['since']}" if serves else "  serves  nothing")
         if serves:
             tell(f"  scorer  {serves['scorer']}: {serves['scorer_reason']}")
+        if rolled := about["rollout"]:
+            tell(f"  rollout {rolled['challenger']} {rolled['phase']} since {rolled['at'][:19]}: {rolled['reason']}")
         for view, counts in (serves or {}).get("looked_up", {}).items():
             asked = sum(counts.values())
             missing = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()) if how != "found")

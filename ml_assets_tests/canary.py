@@ -265,7 +265,7 @@ class Canary:
         command = [sys.executable, "-m", "ml_assets_tests.faulty_server", str(home / "releases"), str(port)]
         write_pointers(home / "releases", NAME, Pointer(champion.name))
         target = LocalTarget(home, home / "releases", port)
-        with served(home, [*command, json.dumps(FAULTS)], port) as url:
+        with served(home, port, [*command, json.dumps(FAULTS)]) as url:
             pid = requests.get(f"{url}/health", timeout=5).json()["pid"]
             (home / "endpoint.json").write_text(json.dumps({"pid": pid, "port": port}))
             kinds = outcomes_schema(model.contract, model.outcome_key).columns

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -13,17 +14,23 @@ from ml_assets_tests.project import free_port, wait_until
 
 
 @contextlib.contextmanager
-def served(home: Path, command: list[str] | None = None, port: int | None = None, **environment: str) -> Iterator[str]:
-    """Address of a server over `home/releases`, or of what `command` starts; ready when it is given."""
+def served(
+    home: Path, port: int | None = None, run: dict[str, Any] | list[str] | None = None, **environment: str
+) -> Iterator[str]:
+    """Address of a server over `home/releases`, or of what `run` starts; ready when it is given.
+
+    Args:
+        run: a command, or the arguments of `subprocess.Popen`.
+    """
     port = port or free_port()
     log = home / "server.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command or [sys.executable, "-m", "ml_assets.serving", str(home / "releases"), str(port)],
-            env=os.environ | {"ML_ASSETS_HOME": str(home)} | environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
+        if not isinstance(run, dict):
+            run = {
+                "args": run or [sys.executable, "-m", "ml_assets.serving", str(home / "releases"), str(port)],
+                "env": os.environ | {"ML_ASSETS_HOME": str(home)} | environment,
+            }
+        process = subprocess.Popen(**run, stdout=out, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
 
     def ready() -> bool:

@@ -39,6 +39,7 @@ SMALL_MODEL: dict[str, Any] = {
     "training": {"min_rows": 200, "folds": 2},
     "gates": {"f1": 0.5, "champion": "off", "min_rows": 50},
     "groups": [],
+    "endpoint": {"canary": [100]},
 }
 
 

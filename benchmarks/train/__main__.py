@@ -30,6 +30,7 @@ from statistics import median
 import numpy as np
 import polars as pl
 
+from benchmarks.environments import environment_in
 from ml_assets.settings import PROJECT_ROOT
 
 HERE = Path(__file__).parent
@@ -109,21 +110,11 @@ def land(file: Path, rows: int) -> None:
 
 def environment_of(name: str, folder: Path) -> Path:
     """Python of the environment with a way's packages and no others; it is made if it is not there."""
-    place = folder / name
-    python = place / "bin" / "python"
-    if not (place / "ready").exists():
-        uv = str(Path(sys.executable).with_name("uv"))
-        lock = PROJECT_ROOT / "requirements.lock"
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
-        if name == "ml-assets":
-            install += ["--constraint", str(lock), "--editable", str(PROJECT_ROOT)]
-        else:
-            same = [line for line in lock.read_text().splitlines() if line.split("==")[0] in PACKAGES]
-            install += [*same, *PEERS.get(name, [])]
-        subprocess.run(install, check=True)
-        (place / "ready").touch()
-    return python
+    lock = PROJECT_ROOT / "requirements.lock"
+    if name == "ml-assets":
+        return environment_in(folder / name, "--constraint", str(lock), "--editable", str(PROJECT_ROOT))
+    same = [line for line in lock.read_text().splitlines() if line.split("==")[0] in PACKAGES]
+    return environment_in(folder / name, *same, *PEERS.get(name, []))
 
 
 @dataclass(frozen=True)

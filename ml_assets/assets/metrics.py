@@ -24,10 +24,10 @@ from ml_assets.ml.evaluation import Scored, measure
 from ml_assets.ml.evidence import Champion, Evidence, Judged, Rows, gather, score
 from ml_assets.ml.gates import RULES, Gate, gate_names, judge
 from ml_assets.ml.importance import permutation_importances
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.plots import draw
 from ml_assets.ml.schemas import METRICS
 from ml_assets.ml.slices import Slice
-from ml_assets.ml.training import model_inputs
 from ml_assets.ml.validation import count_failures
 from ml_assets.ml.verdict import Verdict
 from ml_assets.model import Model

@@ -324,22 +324,31 @@ def due_training(
         )
         missing = f"compared with the champion, version {rival}" if same_gates else "judged by these gates"
         return DueTraining(_ALL[1:], f"the newest version was not {missing}", expected)
-    if not judged.details["approved"]:
-        return DueTraining(
-            (), f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"
-        )
     served = latest.get("endpoint", WHOLE)
+    lost = _lost(model, served, health)
+    if not judged.details["approved"]:
+        reason = f"version {trained.details['version']} was refused: {'; '.join(judged.details['reasons'])}"
+        return DueTraining(("endpoint",), lost, digest_of([expected, "down"])) if lost else DueTraining((), reason)
     expected = endpoint_inputs(model, judged)
     if served is None or served.inputs != expected:
         return DueTraining(
             ("endpoint",), f"version {trained.details['version']} is approved and does not serve", expected
         )
-    release = served.details["release"]
-    if health is not None and health.get("models", {}).get(model.name, {}).get("release") != release:
-        return DueTraining(
-            ("endpoint",), f"the endpoint server does not serve {release}", digest_of([expected, "down"])
-        )
-    return DueTraining((), f"version {trained.details['version']} is up to date and serves")
+    if lost:
+        return DueTraining(("endpoint",), lost, digest_of([expected, "down"]))
+    if served.details["version"] == trained.details["version"]:
+        return DueTraining((), f"version {trained.details['version']} is up to date and serves")
+    return DueTraining((), f"version {trained.details['version']} is handed over: {served.details['waits']}")
+
+
+def _lost(model: Model, served: Record | None, health: dict[str, Any] | None) -> str:
+    """What the endpoint server does not serve although it is to; empty if nothing."""
+    if model.spec.endpoint.target != "local":
+        return ""  # the rollout's own sensor asks other targets
+    release = served.details["release"] if served else None
+    if health is None or not release or health.get("models", {}).get(model.name, {}).get("release") == release:
+        return ""
+    return f"the endpoint server does not serve {release}"
 
 
 _ALL = ("trained_model", "metrics", "endpoint")

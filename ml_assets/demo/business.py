@@ -62,10 +62,15 @@ class Business:
             "reported_at", "order_id"
         )
 
-    def asked(self, day: date, number: int) -> list[dict[str, Any]]:
-        """The first orders of a day as the shop asks about them: what is known then, with the order's own id."""
+    def asked(self, day: date, number: int | None = None) -> list[dict[str, Any]]:
+        """Orders of a day as the shop asks about them: what is known then, with the order's own id.
+
+        Args:
+            number: how many, from the first; None: all.
+        """
         afterwards = ("minutes_late", "reported_at", "reported")
-        orders = self._true_orders(day).drop(afterwards).head(number)
+        orders = self._true_orders(day).drop(afterwards)
+        orders = orders if number is None else orders.head(number)
         return orders.with_columns(pl.col("ordered_at").dt.strftime("%FT%TZ")).to_dicts()
 
     def _random(self, day: date, purpose: str) -> np.random.Generator:

@@ -7,14 +7,13 @@ from pathlib import Path
 import click
 
 from ml_assets.demo.business import FIRST_DAY, Business, land
+from ml_assets.demo.callers import MODEL
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.errors import EndpointError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import read_latest
 from ml_assets.settings import Settings
 from ml_assets.status import status_of, tell_status
-
-MODEL = "late_deliveries"
 
 
 def folder_of(settings: Settings) -> Path:

@@ -11,8 +11,8 @@ from ml_assets.deployment.parts import Linear, Parts
 from ml_assets.deployment.threshold_rows import ThresholdRows, threshold_rows
 from ml_assets.errors import ReleaseError
 from ml_assets.ml.evaluation import scores_of
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.threshold import decide
-from ml_assets.ml.training import model_inputs
 from ml_assets.serving.graph import Graph
 from ml_assets.spec import Task
 

@@ -19,6 +19,7 @@ import msgspec
 from ml_assets.errors import EndpointError, ReleaseError
 from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
 from ml_assets.serving.ids import PROBE
+from ml_assets.serving.options import Options
 from ml_assets.serving.scorer import require_equal
 from ml_assets.settings import JOURNAL, Settings
 
@@ -34,6 +35,7 @@ class LocalTarget:
         home: where the server's address (`endpoint.json`) and log (`endpoint.log`) lie.
         releases: what it serves.
         port: the port to try first; the next free one is taken otherwise.
+        guard: whom the server answers, so that it is asked with a key that counts.
         online: address of a Redis server as online store; empty: SQLite below `home`. It may hold a password.
     """
 
@@ -41,12 +43,13 @@ class LocalTarget:
     releases: Path
     port: int
     online: str = field(default="", repr=False)
+    guard: Options = field(default=Options(), repr=False)
 
     @classmethod
     def of(cls, settings: Settings, port: int | None = None) -> Self:
         """The server of an environment."""
         online = settings.online_store.get_secret_value()
-        return cls(settings.home, settings.releases, port or settings.endpoint_port, online)
+        return cls(settings.home, settings.releases, port or settings.endpoint_port, online, Options.of(settings))
 
     @property
     def _address(self) -> Path:
@@ -87,7 +90,7 @@ class LocalTarget:
             # Another program may have taken the port since.
             if requests.get(f"{url}/health", timeout=10).json().get("pid") != known["pid"]:
                 return None
-            return requests.get(f"{url}{path}", timeout=10)
+            return requests.get(f"{url}{path}", headers=self._key(), timeout=10)
         except (FileNotFoundError, ValueError, KeyError, requests.ConnectionError):
             return None
         except requests.RequestException as error:
@@ -223,7 +226,18 @@ class LocalTarget:
         beside = {"looked_up": looked_up, "ids": ids}
         body = {"rows": rows} | {name: value for name, value in beside.items() if value is not None}
         headers = {PROBE.decode(): probe if isinstance(probe, str) else "1"} if probe else {}
-        return requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
+        headers |= self._key()
+        response = requests.post(f"{url}/models/{model}/predict", json=body, headers=headers, timeout=30)
+        if response.status_code == 401:
+            raise EndpointError(
+                f"the endpoint server at {url} was started with other keys than are set now; `ml-assets stop` ends it, "
+                "and the next start takes these"
+            )
+        return response
+
+    def _key(self) -> dict[str, str]:
+        key = self.guard.a_key()
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
     def wait_for(self, url: str, model: str, release: str) -> None:
         """Wait until the server serves a release.

@@ -33,6 +33,11 @@ class LocalRollout:
     model: str
     by: By = "entity"
 
+    @property
+    def address(self) -> str:
+        """Where the model answers; it is known once the server runs."""
+        return f"{self.server.url() or ''}/models/{self.model}/predict"
+
     def stage(self, release: Release) -> None:
         """Load a release beside what serves and have its golden rows answered over HTTP; it gets no traffic."""
         pointer = self._pointer()
@@ -70,31 +75,28 @@ class LocalRollout:
     def describe(self) -> Described:
         """What the server says; nothing serves where it does not run.
 
-        Who waits for traffic, or has all of it, answers its golden rows here, so that a challenger that was staged by
-        whoever died then is proven as well.
+        A challenger without traffic answers its golden rows here, so that one that was staged by whoever died then is
+        proven as well.
         """
         said = self._said()
         if said is None:
             return Described()
         refused = {said["refused"]["release"]: Refusal(said["refused"]["reason"])} if said["refused"] else {}
-        name = said["challenger"] or said["stable"]
-        ready = name is not None
-        if ready and not said["weight"] and not said["shadow"] and (reason := self._golden(name)[1]):
-            ready = False
-            refused[name] = Refusal(reason)
+        name = said["challenger"]
+        loaded = name is not None or said["stable"] is not None
+        if name is not None and not said["weight"] and not said["shadow"] and (wrong := self._golden(name)[1]):
+            refused[name] = Refusal(wrong)
+            loaded = False
         return Described(
             stable=said["stable"],
-            challenger=said["challenger"],
+            challenger=name,
             weight=said["weight"],
             shadow=said["shadow"],
-            ready=ready,
+            ready=loaded,
             salt=said["salt"],
             since=datetime.fromisoformat(said["since"]) if said["since"] else None,
             refused=refused,
         )
-
-    def tidy(self) -> None:
-        """Nothing: releases stay, because logged requests are read by the release that answered them."""
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
         """What became of requests since the split is as it is. The challenger answers its golden rows once more."""
@@ -103,6 +105,9 @@ class LocalRollout:
             raise TargetUnavailableError(f"{self.model}: the endpoint server does not split its traffic just now")
         seen = Observation.from_json(said["observed"])
         return replace(seen, challenger=replace(seen.challenger, golden=self._golden(said["challenger"])[0]))
+
+    def tidy(self) -> None:
+        """The server lets go of a release by itself as soon as nothing points to it."""
 
     def _pointer(self) -> Pointer:
         try:

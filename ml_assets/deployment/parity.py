@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from ml_assets.ml.evaluation import scores_of
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.serving.scorer import Scorer
 
 TOLERANCE = 1e-6  # of a score, and of a feature as the estimator sees it: scaled, imputed, encoded

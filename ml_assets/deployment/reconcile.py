@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from ml_assets.deployment.decision import Evidence, Matured, judge
-from ml_assets.deployment.rollout import Alias, Call, Enter, Phase, Plan, Seen, State, Wait, decide, failed
+from ml_assets.deployment.rollout import Action, Alias, Call, Enter, Phase, Plan, Seen, State, Wait, decide, failed
 from ml_assets.deployment.targets import Release, Target
 from ml_assets.errors import TargetError, TargetUnavailableError
 
@@ -62,21 +62,13 @@ def carry_on(
     """
     last: Call | None = None
     for _ in range(MOST_STEPS):
-        states = journal.states()
-        state = states[-1] if states else None
-        described = target.describe()
-        observation = evidence = judgement = None
-        if state is not None and state.phase is Phase.BAKING and described.challenger == state.challenger.name:
-            observation = target.observe(state.since, shadow=described.shadow)
-            evidence = Evidence((*state.observed, observation), tuple(matured(state)) if matured else ())
-            judgement = judge(evidence, plan.limits, intervals=False)
-        seen = Seen(states, approved(), described, registry.champion(), now(), asked, observation, judgement)
-        action = decide(seen, plan)
+        seen, evidence = _look(target, journal.states(), registry.champion, approved, plan, asked, matured, now)
+        action, state = decide(seen, plan), seen.state
         if isinstance(action, Enter) and evidence is not None:  # what is kept has the intervals as well
             action = decide(replace(seen, judgement=judge(evidence, plan.limits)), plan)
         match action:
             case Wait():
-                if (state is None or state.phase.over) and not described.busy:
+                if (state is None or state.phase.over) and not seen.described.busy:
                     target.tidy()
                 return action
             case Enter(entered):
@@ -99,6 +91,46 @@ def carry_on(
                         raise
                     journal.append(failed(seen, state, str(error)).state)
     raise TargetError(f"a rollout that does not come to rest in {MOST_STEPS} steps; the target contradicts itself")
+
+
+def next_action(
+    target: Target,
+    states: Sequence[State],
+    alias: str | None,
+    approved: Release | None,
+    plan: Plan,
+    *,
+    matured: Callable[[State], Sequence[Matured]] | None = None,
+    now: Callable[[], datetime] = _now,
+) -> Action:
+    """What `carry_on` would do first; nothing is done.
+
+    Raises:
+        TargetUnavailableError: if the target does not answer.
+    """
+    seen, _ = _look(target, states, lambda: alias, lambda: approved, plan, None, matured, now)
+    return decide(seen, plan)
+
+
+def _look(
+    target: Target,
+    states: Sequence[State],
+    champion: Callable[[], str | None],
+    approved: Callable[[], Release | None],
+    plan: Plan,
+    asked: Release | None,
+    matured: Callable[[State], Sequence[Matured]] | None,
+    now: Callable[[], datetime],
+) -> tuple[Seen, Evidence | None]:
+    """All that a decision is made from, and the evidence of a step that bakes."""
+    state = states[-1] if states else None
+    described = target.describe()
+    observation = evidence = judgement = None
+    if state is not None and state.phase is Phase.BAKING and described.challenger == state.challenger.name:
+        observation = target.observe(state.since, shadow=described.shadow)
+        evidence = Evidence((*state.observed, observation), tuple(matured(state)) if matured else ())
+        judgement = judge(evidence, plan.limits, intervals=False)
+    return Seen(states, approved(), described, champion(), now(), asked, observation, judgement), evidence
 
 
 def _ask(target: Target, call: Call) -> None:

@@ -85,6 +85,7 @@ def build_release(
         (draft / REFERENCE).write_bytes(msgspec.json.encode(reference))
         write_manifest(draft, manifest)
         Scorer.load(draft)
+        draft.chmod(0o755)  # see `bundle.READABLE`
         draft.rename(folder)
         pack(folder)
     finally:

@@ -101,6 +101,11 @@ class SageMakerTarget:
         name = f"ml-assets-{self.model.replace('_', '-')}".rstrip("-")
         return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9].rstrip('-')}-{digest_of(self.model)[:8]}"
 
+    @property
+    def address(self) -> str:
+        """The endpoint, by its name."""
+        return f"sagemaker:{self.name}"
+
     # What a rollout asks for
 
     def stage(self, release: Release) -> None:

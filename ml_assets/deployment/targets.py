@@ -147,6 +147,10 @@ class Target(Protocol):
     not answer), and `TargetError` for what will not.
     """
 
+    @property
+    def address(self) -> str:
+        """Where it answers, for people: a URL, if it has one."""
+
     def stage(self, release: Release) -> None:
         """Load a release beside what serves, let it answer its golden rows, and give it no traffic."""
 

@@ -11,11 +11,12 @@ import polars as pl
 from ml_assets.ml.bootstrap import UNKNOWN, Interval, calibration_interval, intervals
 from ml_assets.ml.comparison import Comparison, compare
 from ml_assets.ml.evaluation import Scored, calibration_error, measure, metric
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.slices import Slices, judge_slices
 from ml_assets.ml.splits import Sides
 from ml_assets.ml.suspicion import Suspect, most_telling
 from ml_assets.ml.trained_on import TrainedOn
-from ml_assets.ml.training import encode, model_inputs
+from ml_assets.ml.training import encode
 from ml_assets.spec import LOWER_IS_BETTER, METRICS, Gates, Task
 from ml_assets.spec import Metrics as Judging
 

@@ -143,7 +143,7 @@ class Features:
         zero gives, become null, which the model imputes.
         """
         rows = pl.DataFrame([frame.get_column(name) for name in self.inputs])
-        computed = in_company(rows).select(self._typed).head(frame.height)
+        computed = in_company(rows).select(self.typed).head(frame.height)
         if self._is_finite(computed):
             return computed
         return computed.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)) for name in self.numeric)
@@ -157,7 +157,8 @@ class Features:
         return not self.numeric or bool(computed.select(pl.sum_horizontal(self.numeric).is_finite().all()).item())
 
     @cached_property
-    def _typed(self) -> list[pl.Expr]:
+    def typed(self) -> list[pl.Expr]:
+        """The expressions, cast to the features' types."""
         return [each.cast(self.types[each.meta.output_name()]) for each in self.expressions]
 
     def to_json(self) -> dict[str, Any]:

@@ -34,19 +34,20 @@ def draw(scored: Scored, title: str, importances: Mapping[str, tuple[float, floa
             "calibration": lambda axes: _calibration(axes, scored),
         }
     paint["permutation_importance"] = lambda axes: _importances(axes, importances, metric)
-    return {name: _figure(each, title) for name, each in paint.items()}
+    return {name: figure(each, title) for name, each in paint.items()}
 
 
-def _figure(paint: Callable[[Any], None], title: str) -> bytes:
+def figure(paint: Callable[[Any], None], title: str) -> bytes:
+    """A PNG of what `paint` paints on its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.8, 4.0), layout="constrained")
-    paint(figure.add_subplot())
-    figure.suptitle(title, fontsize=10)
-    FigureCanvasAgg(figure)
+    drawn = Figure(figsize=(4.8, 4.0), layout="constrained")
+    paint(drawn.add_subplot())
+    drawn.suptitle(title, fontsize=10)
+    FigureCanvasAgg(drawn)
     target = io.BytesIO()
-    figure.savefig(target, format="png", dpi=90)
+    drawn.savefig(target, format="png", dpi=90)
     return target.getvalue()
 
 

@@ -12,15 +12,15 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import polars as pl
 
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION
 from ml_assets.ml.compute import Compute, Local
 from ml_assets.ml.cross_validation import CrossValidation, Fold, Judged, Terms
-from ml_assets.ml.features import MISSING, Features
+from ml_assets.ml.features import Features
 from ml_assets.ml.fitting import fit
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.search import Found, Memory, Watch, find
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.weights import weights_of_classes, weights_of_rows
@@ -70,11 +70,6 @@ def label(
     labelled = joined.filter(pl.col(target).is_not_null()).sort(order)
     waiting = joined.get_column(target).null_count()
     return Labelled(labelled, features.height, waiting)
-
-
-def model_inputs(features: pl.DataFrame) -> pd.DataFrame:
-    """Features as the Pipeline takes them: numbers as float64 with NaN for null, texts with a category for null."""
-    return features.with_columns(pl.col(pl.String).fill_null(MISSING)).to_pandas()
 
 
 def build_pipeline(features: Features, estimator: Estimator, task: Task, place: str) -> Any:

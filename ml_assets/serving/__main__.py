@@ -1,5 +1,6 @@
 """`python -m ml_assets.serving RELEASES PORT [HOST]`, or `... serve` as SageMaker starts its containers."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def serve_for_sagemaker() -> None:
 
 
 def _run(releases: Path, port: int, host: str, online: str | None, options: Options) -> None:
+    # uvicorn ends by the signal that it was sent, once all is done; an orderly end is no failure.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     uvicorn.run(
         create_app(releases, online, options),
         host=host,

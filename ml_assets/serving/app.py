@@ -247,6 +247,8 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
             await task
         if log:
             await run_in_threadpool(log.close)
+        unanswered = f"{room.waiting} rows are not answered" if room.waiting else "every request that came is answered"
+        _log.info("the server ends: %s", unanswered)
 
     predict = Predict(served, options, keys, measured, room, log, other_kinds=False)
     invoke = Predict(served, options, keys, measured, room, log, other_kinds=True)

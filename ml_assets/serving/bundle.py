@@ -109,6 +109,9 @@ class _Format(msgspec.Struct):
     format: int
 
 
+READABLE = 0o644  # a server in a container is another user than who deploys to it
+
+
 def sha256(content: bytes) -> str:
     """SHA-256 in hex."""
     return hashlib.sha256(content).hexdigest()
@@ -184,6 +187,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that no reader ever sees half of it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     with os.fdopen(handle, "wb") as file:
+        os.fchmod(handle, READABLE)
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -38,7 +38,7 @@ class Fitted:
             InvalidRequestError: if scikit-learn refuses the rows.
         """
         from ml_assets.ml.evaluation import scores_of
-        from ml_assets.ml.training import model_inputs
+        from ml_assets.ml.inputs import model_inputs
 
         try:
             return scores_of(self._pipeline, model_inputs(features), self._task)
@@ -47,6 +47,6 @@ class Fitted:
 
     def prepared(self, features: pl.DataFrame) -> np.ndarray:
         """What all steps before the estimator make of the features, shape (rows, prepared columns)."""
-        from ml_assets.ml.training import model_inputs
+        from ml_assets.ml.inputs import model_inputs
 
         return np.asarray(self._pipeline[:-1].transform(model_inputs(features)), np.float64)

@@ -1,6 +1,7 @@
 """Runs a release's ONNX graph (`deployment.graph` writes it) on features. Needs onnxruntime and no scikit-learn."""
 
 import math
+import os
 import sys
 from typing import Any, Literal, Self
 
@@ -55,6 +56,8 @@ class Graph:
         Raises:
             ReleaseError: if it is no graph of ours.
         """
+        # Otherwise the import alone keeps an id of this machine in the home folder, and sends events to its makers.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -78,6 +81,19 @@ class Graph:
         raw, prepared = self._run(features, [RAW, PREPARED])
         self._require_finite(prepared, features)
         return _linked(raw, self.reads.link)
+
+    def scores_of(self, numbers: np.ndarray, texts: np.ndarray) -> np.ndarray | None:
+        """The same for features as they are given to the graph, null numbers as NaN and null texts as their category.
+
+        Args:
+            numbers, texts: shape (rows, features of that kind), in the order of `reads`.
+
+        Returns:
+            None if scikit-learn would refuse a row.
+        """
+        given = {name: values for name, values in ((NUMBERS, numbers), (TEXTS, texts)) if values.shape[1]}
+        raw, prepared = self._session.run([RAW, PREPARED], given)
+        return None if self._refused(prepared).any() else _linked(raw, self.reads.link)
 
     def prepared(self, features: pl.DataFrame) -> np.ndarray:
         """What imputer, scaler and encoder make of the features, shape (rows, prepared columns)."""
@@ -113,10 +129,14 @@ class Graph:
                 given[TEXTS][:, column] = features.get_column(name).fill_null(MISSING).to_list()
         return {name: values for name, values in given.items() if values.shape[1]}
 
-    def _require_finite(self, prepared: np.ndarray, features: pl.DataFrame) -> None:
+    def _refused(self, prepared: np.ndarray) -> np.ndarray:
+        """Which prepared values scikit-learn refuses, shape (rows, prepared columns)."""
         sizes = np.abs(prepared)
         largest = np.inf if self.reads.largest is None else self.reads.largest
-        refused = sizes >= largest if self.reads.missing else ~(sizes < largest)
+        return np.asarray(sizes >= largest if self.reads.missing else ~(sizes < largest))
+
+    def _require_finite(self, prepared: np.ndarray, features: pl.DataFrame) -> None:
+        refused = self._refused(prepared)
         if not refused.any():
             return
         row, column = (int(each) for each in np.argwhere(refused)[0])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ml_assets.errors import SettingsError
 from ml_assets.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -36,6 +37,23 @@ class Options:
     def guarded(self) -> bool:
         """Whether a caller is asked for a key."""
         return bool(self.keys) or self.keys_file is not None
+
+    def a_key(self) -> str | None:
+        """A key to ask this server with; None where nobody is asked for one.
+
+        Raises:
+            SettingsError: if there is no key in the file that is set, so that nobody is let in.
+        """
+        if self.keys or not self.guarded:
+            return min(self.keys, default=None)
+        assert self.keys_file is not None
+        try:
+            return next(line.strip() for line in self.keys_file.read_text().splitlines() if line.strip())
+        except (OSError, UnicodeDecodeError, StopIteration):
+            raise SettingsError(
+                f"ML_ASSETS_ENDPOINT_KEYS_FILE={str(self.keys_file)!r} holds no key, so that nobody can ask the "
+                "endpoint server; write one into it, one a line"
+            ) from None
 
     @classmethod
     def of(cls, settings: Settings, log: str = "on") -> "Options":

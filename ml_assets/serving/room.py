@@ -13,12 +13,16 @@ class BusyError(MlAssetsError):
 
 
 class Room:
-    """The rows of all requests that wait for their answer."""
+    """The rows of all requests that wait for their answer.
+
+    Attributes:
+        waiting: how many there are.
+    """
 
     def __init__(self, most: int, told: Callable[[float], None]) -> None:
         self._most = most
         self._told = told
-        self._waiting = 0
+        self.waiting = 0
 
     @contextlib.contextmanager
     def taken(self, rows: int) -> Iterator[None]:
@@ -27,12 +31,12 @@ class Room:
         Raises:
             BusyError: if there is none.
         """
-        if self._waiting and self._waiting + rows > self._most:
-            raise BusyError(f"{self._waiting:,} rows wait already, and there is room for {self._most:,}; come again")
-        self._waiting += rows
-        self._told(self._waiting)
+        if self.waiting and self.waiting + rows > self._most:
+            raise BusyError(f"{self.waiting:,} rows wait already, and there is room for {self._most:,}; come again")
+        self.waiting += rows
+        self._told(self.waiting)
         try:
             yield
         finally:
-            self._waiting -= rows
-            self._told(self._waiting)
+            self.waiting -= rows
+            self._told(self.waiting)

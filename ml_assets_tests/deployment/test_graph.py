@@ -26,7 +26,7 @@ from ml_assets.deployment.parts import Parts, parts_of
 from ml_assets.deployment.threshold_rows import MOST_ROWS, threshold_rows
 from ml_assets.errors import InvalidRequestError, ReleaseError, UnlistedError
 from ml_assets.ml.evaluation import scores_of
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.serving.graph import AT_ONCE, Graph
 from ml_assets_tests.drills.exactness import drill
 from ml_assets_tests.pipelines import ESTIMATORS, fitted_on

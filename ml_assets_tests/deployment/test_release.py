@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.deployment.release import build_release
 from ml_assets.errors import ReleaseError
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.verdict import Verdict
 from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, PIPELINE, REFERENCE, SCHEMA
 from ml_assets.serving.scorer import Scorer

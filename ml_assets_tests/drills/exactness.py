@@ -21,10 +21,13 @@ from ml_assets.deployment.graph import graph_of
 from ml_assets.deployment.parts import Linear, parts_of
 from ml_assets.deployment.threshold_rows import threshold_rows
 from ml_assets.ml.evaluation import scores_of
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.serving.graph import Graph
 from ml_assets_tests.pipelines import ESTIMATORS, Fitted, fitted
 
+HEAD = """\
+| estimator | Pipelines | known rows | other rows | threshold rows | largest difference |
+|---|---|---|---|---|---|"""
 ALONE = 10  # rows of each Pipeline that are also asked one by one
 
 
@@ -60,6 +63,12 @@ def compare(example: Fitted, shown: Shown) -> None:
     shown.largest = max(shown.largest, float((np.abs(given_ - wanted) / np.maximum(1, np.abs(wanted))).max()))
 
 
+def told(name: str, shown: Shown) -> str:
+    """A line of the table."""
+    rows = " | ".join(f"{shown.rows[kind]:,}" for kind in ("fitted", "other", "threshold"))
+    return f"| {name} | {shown.pipelines} | {rows} | {shown.largest:.1g} |"
+
+
 def drill(pipelines: int, first: int, tell: Callable[[str], None] = print) -> dict[str, Shown]:
     """Compare so many random Pipelines, as many of each estimator.
 
@@ -83,11 +92,9 @@ def drill(pipelines: int, first: int, tell: Callable[[str], None] = print) -> di
 
         with threadpool_limits(1):  # with a thread per core each small tree waits for the slowest
             run()
-    tell("| estimator | Pipelines | known rows | other rows | threshold rows | largest difference |")
-    tell("|---|---|---|---|---|---|")
+    tell(HEAD)
     for name, each in shown.items():
-        rows = " | ".join(f"{each.rows[kind]:,}" for kind in ("fitted", "other", "threshold"))
-        tell(f"| {name} | {each.pipelines} | {rows} | {each.largest:.1g} |")
+        tell(told(name, each))
     return shown
 
 

@@ -44,6 +44,7 @@ SPEC: dict[str, Any] = {
     "training": {"min_rows": 500, "folds": 2},
     "estimator": {"class": LOGISTIC},
     "metrics": {"slices": ["region"], "slice_rows": 50},
+    "endpoint": {"canary": [100]},
 }
 
 
@@ -197,12 +198,18 @@ def test_an_alias_that_was_moved_asks_for_another_comparison_before_anything_ser
     client.set_registered_model_alias("loans", "champion", "1")
     said = bank.alone("endpoint")
     assert "version 3: it was compared with another champion (version 2) than there is now (version 1)" in said
-    assert bank.due() == (("metrics", "endpoint"), "the newest version was not compared with the champion, version 1")
-    bank.project.materialize("loans")
+    assert bank.registry.champion("loans") == "2", "who is champion is what serves, and nobody's word"
+    client.set_registered_model_alias("loans", "champion", "1")
+    assert bank.alone("metrics") == ""
     assert bank.details("metrics")["comparison"]["champion"] == "1"
+    said = bank.alone("endpoint")
+    assert "version 3: it was compared" not in said, "the alias is put back, and asks for another comparison"
+    assert bank.registry.champion("loans") == "2"
+    bank.project.materialize("loans")
+    assert bank.details("metrics")["comparison"]["champion"] == "2"
     assert bank.registry.champion("loans") == "3"
-    assert bank.registry.replaced_by("loans", "3") == "1"
-    assert rival_on_record(bank.project.latest("loans"), "3") == "1"
+    assert bank.registry.replaced_by("loans", "3") == "2"
+    assert rival_on_record(bank.project.latest("loans"), "3") == "2"
     assert bank.due()[0] == ()
 
 
@@ -223,14 +230,14 @@ def test_a_swapped_model_is_refused_although_its_verdict_is_good(bank: Bank) -> 
 def test_a_champion_that_is_damaged_is_not_compared(bank: Bank) -> None:
     import mlflow
 
-    folder = mlflow.artifacts.download_artifacts(bank.registry.client.get_model_version_download_uri("loans", "1"))
+    folder = mlflow.artifacts.download_artifacts(bank.registry.client.get_model_version_download_uri("loans", "2"))
     file = Path(folder) / "model.skops"
     honest = file.read_bytes()
     file.write_bytes(honest[: len(honest) // 2])
     assert bank.alone("metrics") == ""
     compared = bank.details("metrics")["comparison"]
     assert compared["outcome"] == "inconclusive"
-    assert "the champion, version 1, cannot be loaded: ReleaseError" in compared["reason"]
+    assert "the champion, version 2, cannot be loaded: ReleaseError" in compared["reason"]
     file.write_bytes(honest)
     assert bank.alone("metrics") == ""
     assert bank.details("metrics")["comparison"]["outcome"] in ("alike", "better")

@@ -45,6 +45,7 @@ SPEC: dict[str, Any] = {
         "calibration": "isotonic",
     },
     "estimator": {"class": "sklearn.linear_model.LogisticRegression"},
+    "endpoint": {"canary": [100]},
 }
 
 

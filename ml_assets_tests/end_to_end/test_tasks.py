@@ -20,6 +20,7 @@ class Rows(pa.DataFrameModel):
     colour: str = pa.Field(nullable=True, metadata={{"role": "request"}})
     {target}: {kind} = pa.Field(nullable=True, metadata={{"role": "target"}})
 """
+KEY = "of-the-shop"
 TASKS = {"binary": ("sold", "bool"), "multiclass": ("grade", "str"), "regression": ("price", "float")}
 
 
@@ -42,6 +43,7 @@ def rows(number: int = 900) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def shop(make_project: Callable[..., Project]) -> Project:
     project = make_project("shop")
+    project.variables["ML_ASSETS_ENDPOINT_KEYS"] = KEY
     project.landing.mkdir(parents=True)
     # Every tenth label is missing, the third row comes twice, one row is broken.
     frame = rows()
@@ -80,11 +82,7 @@ def test_a_model_is_trained_judged_and_served(shop: Project, task: str) -> None:
     assert counts["trained_on"] + counts["test"] == counts["labelled"]
     expected = {"binary": "roc_auc", "multiclass": "f1", "regression": "r2"}[task]
     assert judged.details["values"][expected] > 0.8
-    answer = requests.post(
-        f"{shop.target.url()}/models/{name}/predict",
-        json={"rows": [{"size": 10, "colour": "green"}, {"size": 150.0, "colour": None}]},
-        timeout=10,
-    ).json()
+    answer = shop.target.ask(name, [{"size": 10, "colour": "green"}, {"size": 150.0, "colour": None}])
     small, large = answer["predictions"]
     if task == "binary":
         assert (small["label"], large["label"]) == (False, True)
@@ -99,7 +97,9 @@ def test_a_model_is_trained_judged_and_served(shop: Project, task: str) -> None:
 def test_models_of_one_code_location_do_not_interfere(shop: Project) -> None:
     health = requests.get(f"{shop.target.url()}/health", timeout=5).json()
     assert set(health["models"]) == {f"shop_{task}" for task in TASKS}
-    answer = requests.post(f"{shop.target.url()}/predict", json={"rows": [{"size": 1.0}]}, timeout=5)
+    url, body = f"{shop.target.url()}/predict", {"rows": [{"size": 1.0}]}
+    assert requests.post(url, json=body, timeout=5).status_code == 401, "`endpoint` has a key, and others need one too"
+    answer = requests.post(url, json=body, headers={"X-API-Key": KEY}, timeout=5)
     assert answer.status_code == 422
     assert "shop_binary" in answer.json()["error"]
     before = {task: shop.contents(f"shop_{task}") for task in TASKS}

@@ -14,9 +14,10 @@ from ml_assets.errors import TrainingError
 from ml_assets.ml import skops_store
 from ml_assets.ml.estimators import ESTIMATORS
 from ml_assets.ml.features import Features
+from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.threshold import choose
-from ml_assets.ml.training import Trained, build_pipeline, encode, label, model_inputs, train
+from ml_assets.ml.training import Trained, build_pipeline, encode, label, train
 from ml_assets.spec import Calibration, CostObjective, Estimator, F1Objective, Split, Task, Training
 
 FEATURES = Features.check([pl.col("x"), pl.col("zone")], {"x": pl.Float64(), "zone": pl.String()}, [], "test")
@@ -74,7 +75,7 @@ CODE = """
 import hashlib, sys
 from ml_assets_tests.ml.test_training import FEATURES, fit, rows
 from ml_assets.digests import digest_of_fitted
-from ml_assets.ml.training import model_inputs
+from ml_assets.ml.inputs import model_inputs
 fitted = fit(rows()).pipeline
 scores = fitted.predict_proba(model_inputs(rows(seed=1).select(FEATURES.names)))
 print(digest_of_fitted(fitted), hashlib.sha256(scores.tobytes()).hexdigest())

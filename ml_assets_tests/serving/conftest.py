@@ -9,6 +9,7 @@ import pytest
 from ml_assets.lake import WHOLE
 from ml_assets.serving.bundle import write_pointer
 from ml_assets_tests.endpoint import served
+from ml_assets_tests.image import Image, built
 from ml_assets_tests.project import Project
 
 MODEL = "late_deliveries"
@@ -19,6 +20,14 @@ def release(small: Project) -> Path:
     record = small.latest().get("endpoint", WHOLE)
     assert record is not None
     return small.settings.releases / MODEL / str(record.details["release"])
+
+
+@pytest.fixture(scope="package")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The endpoint's image, as far as a folder can be one."""
+    made = built("endpoint", tmp_path_factory.mktemp("image"))
+    made.model.mkdir()
+    return made
 
 
 @pytest.fixture(scope="package")

@@ -15,6 +15,7 @@ from ml_assets.errors import SettingsError
 from ml_assets.serving.__main__ import serve
 from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.room import BusyError, Room
+from ml_assets_tests.drills.fuzz import fuzz
 from ml_assets_tests.project import wait_until
 
 KEY = {"X-API-Key": "first"}
@@ -150,3 +151,9 @@ def test_the_log_is_json_and_holds_no_value_of_a_request(release: Path, tmp_path
     said = msgspec.json.decode(done.stderr)
     assert (said["level"], said["message"], said["error"]) == ("error", "a request failed", "ValueError")
     assert "Elm Street" not in done.stderr
+
+
+def test_no_bytes_make_the_server_fail_end_or_grow(release: Path, tmp_path: Path) -> None:
+    found = fuzz(release, tmp_path, seconds=6, seed=7)
+    assert found.wrong == []
+    assert {"200", "400", "413", "422"} <= found.statuses.keys()

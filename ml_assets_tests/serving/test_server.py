@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from ml_assets.deployment.local import LocalTarget
-from ml_assets.errors import EndpointError, ReleaseError
+from ml_assets.errors import EndpointError, ReleaseError, SettingsError
 from ml_assets.serving.bundle import (
     GOLDEN,
     GRAPH,
@@ -24,7 +24,9 @@ from ml_assets.serving.bundle import (
     read_pointer,
     write_pointer,
 )
+from ml_assets.serving.options import Options
 from ml_assets.serving.scorer import Scorer
+from ml_assets.settings import Settings
 from ml_assets_tests.project import Project, free_port, wait_until
 from ml_assets_tests.releases import sealed
 
@@ -157,6 +159,42 @@ def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, targe
     assert read_pointer(target.releases, MODEL) == release.name
     rows = golden(release)["rows"][:2]
     assert requests.post(url, json={"rows": rows}, timeout=10).json()["version"] == "1"
+
+
+def test_a_guarded_server_is_brought_to_a_release_with_a_key_and_refuses_who_has_none(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("\n")
+    monkeypatch.setenv("ML_ASSETS_HOME", str(tmp_path))
+    monkeypatch.setenv("ML_ASSETS_ENDPOINT_KEYS_FILE", str(keys))
+    folder = tmp_path / "releases" / MODEL / release.name
+    shutil.copytree(release, folder)
+    target = LocalTarget.of(Settings.from_environment(), free_port())
+    try:
+        with pytest.raises(SettingsError, match="holds no key, so that nobody can ask the endpoint server"):
+            target.bring(MODEL, folder)
+        keys.write_text("of-today\nolder\n")
+        rows = golden(release)["rows"]
+        wait_until(lambda: _answered(target, rows), 10, "the key counts")
+        url, answers = target.bring(MODEL, folder)
+        assert answers == golden(release)["answers"]
+        assert requests.post(url, json={"rows": rows}, timeout=10).status_code == 401
+        other = LocalTarget(target.home, target.releases, target.port, guard=Options(keys=frozenset({"another"})))
+        with pytest.raises(EndpointError, match="was started with other keys than are set now; `ml-assets stop`"):
+            other.ask(MODEL, rows)
+        assert "of-today" not in repr(target) + repr(other)
+    finally:
+        target.stop()
+
+
+def _answered(target: LocalTarget, rows: list[Any]) -> bool:
+    """Whether a key is let in, be it to hear that no such model serves."""
+    try:
+        target.ask(MODEL, rows)
+    except EndpointError as error:
+        return "404" in str(error)
+    return True
 
 
 def test_a_restarted_server_serves_what_it_served_and_stop_ends_it(release: Path, target: LocalTarget) -> None:
