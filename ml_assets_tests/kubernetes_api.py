@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import math
 import threading
 import uuid
 from collections.abc import Iterator
@@ -37,7 +38,6 @@ RESOURCES = (
     kmock.resource("autoscaling", "v2", "horizontalpodautoscalers"),
     kmock.resource("policy", "v1", "poddisruptionbudgets"),
     kmock.resource("networking.k8s.io", "v1", "networkpolicies"),
-    kmock.resource("serving.kserve.io", "v1beta1", "inferenceservices"),
 )
 
 
@@ -66,12 +66,13 @@ class ApiServer(kmock.KubernetesEmulator):
     """One cluster.
 
     Attributes:
-        delay: seconds until pods come up; 0: at once.
+        delay: seconds until pods come up; 0: at once; infinite: when `bring_up` is called.
         refuses: releases whose servers refuse them, and why.
         unpullable: images that no node gets.
         faults: status and headers of the next answers; 0 closes the connection.
         cut: after how many events each watch is closed; None: never.
         watches, asked: how often it was watched, and what was asked of it.
+        answering: after each change, how many pods answer requests.
     """
 
     delay: float = 0.0
@@ -81,9 +82,12 @@ class ApiServer(kmock.KubernetesEmulator):
     cut: int | None = None
     watches: int = 0
     asked: list[str] = attrs.field(factory=list)
+    answering: list[int] = attrs.field(factory=list)
     owners: dict[Any, dict[str, dict[Path, Any]]] = attrs.field(factory=dict)
     served: dict[str, Served] = attrs.field(factory=dict)
     tasks: set[Any] = attrs.field(factory=set)
+    late: list[Any] = attrs.field(factory=list)
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -116,12 +120,20 @@ class ApiServer(kmock.KubernetesEmulator):
             part = requests // len(pods) + (turn < requests % len(pods))
             self.served[pod["metadata"]["uid"]].answer(part, **said)
 
-    def restart(self, release: str) -> None:
-        """A container of a release ends and is started anew."""
+    def restart(self, release: str, *, ready: bool = True) -> None:
+        """A container of a release ends and is started anew, and is ready again or not yet."""
         pod = next(each for each in self.items(PODS).values() if _label(each) == release)
         pod["status"]["containerStatuses"][0]["restartCount"] += 1
+        pod["status"]["conditions"][0]["status"] = "True" if ready else "False"
         self.served[pod["metadata"]["uid"]] = Served()
         self.objects[PODS, "ml", pod["metadata"]["name"]].history.append(pod)
+
+    def bring_up(self) -> None:
+        """Let the pods come up that are late."""
+        assert self.loop is not None
+        for key in self.late:
+            asyncio.run_coroutine_threadsafe(self._control(key), self.loop).result(10)
+        self.late.clear()
 
     def kept(self) -> Any:
         """All objects as they are now, for `restore`."""
@@ -232,6 +244,7 @@ class ApiServer(kmock.KubernetesEmulator):
         return []
 
     async def _store(self, key: Any, item: Item, there: bool) -> None:
+        before = self.objects[key].raw["spec"].get("replicas", 0) if there else 0
         if there and item["spec"] != self.objects[key].raw["spec"]:
             item["metadata"]["generation"] += 1
         changed = not there or item != self.objects[key].raw
@@ -244,8 +257,11 @@ class ApiServer(kmock.KubernetesEmulator):
         await self._buses[key[0]].put({"type": "MODIFIED" if there else "ADDED", "object": item})
         if key[0] not in (DEPLOYMENTS, SELDON):
             return
-        if not self.delay:
+        if not self.delay or item["spec"].get("replicas", 0) < before:  # pods go at once
             await self._control(key)
+            return
+        if self.delay == math.inf:
+            self.late.append(key)
             return
 
         async def later() -> None:
@@ -270,6 +286,7 @@ class ApiServer(kmock.KubernetesEmulator):
             for name, pod in self.items(PODS).items():
                 if pod["metadata"]["owner"] == item["metadata"]["uid"]:
                     self.objects[PODS, "ml", name].delete()
+            self._look_who_answers()
         return aiohttp.web.json_response({"kind": "Status", "status": "Success"})
 
     # What controllers do.
@@ -292,13 +309,16 @@ class ApiServer(kmock.KubernetesEmulator):
             for name, pod in self.items(PODS).items():
                 if pod["metadata"]["owner"] == item["metadata"]["uid"] and pod["metadata"]["of"] not in wanted:
                     self.objects[PODS, "ml", name].delete()
-            status = {
-                "state": "Available" if ready else "Creating",
-                "observedGeneration": item["metadata"]["generation"],
-            }
-            item["status"] = status
+            item["status"] = {"state": "Available" if ready else "Creating"}
         self.objects[key].history.append(item)
         await self._buses[key[0]].put({"type": "MODIFIED", "object": item})
+        for pod in self.items(PODS).values():
+            await self._buses[PODS].put({"type": "MODIFIED", "object": pod})
+        self._look_who_answers()
+
+    def _look_who_answers(self) -> None:
+        pods = self.items(PODS).values()
+        self.answering.append(sum(_has_traffic(each) and _is_ready(each) for each in pods))
 
     def _control_deployment(self, item: Item, ready: bool) -> None:
         replicas = item["spec"]["replicas"]
@@ -383,9 +403,9 @@ def api_server() -> Iterator[tuple[str, ApiServer]]:
 
     async def run() -> None:
         stop = asyncio.Event()
-        api = ApiServer()
+        api = ApiServer(loop=asyncio.get_running_loop())
         async with api, kmock.Server(api) as server:
-            said.update(url=str(server.url).rstrip("/"), api=api, loop=asyncio.get_running_loop(), stop=stop)
+            said.update(url=str(server.url).rstrip("/"), api=api, loop=api.loop, stop=stop)
             started.set()
             await stop.wait()
 
@@ -452,6 +472,10 @@ def _label(pod: Item) -> str:
 
 def _has_traffic(pod: Item) -> bool:
     return pod["metadata"]["labels"].get("ml-assets/traffic", "yes") == "yes"
+
+
+def _is_ready(pod: Item) -> bool:
+    return bool(pod["status"]["conditions"][0]["status"] == "True")
 
 
 def _said(

@@ -75,8 +75,8 @@ class LocalRollout:
     def describe(self) -> Described:
         """What the server says; nothing serves where it does not run.
 
-        Who waits for traffic, or has all of it, answers its golden rows here, so that a challenger that was staged by
-        whoever died then is proven as well.
+        A challenger without traffic answers its golden rows here, so that one that was staged by whoever died then is
+        proven as well.
         """
         said = self._said()
         if said is None:
@@ -98,9 +98,6 @@ class LocalRollout:
             refused=refused,
         )
 
-    def tidy(self) -> None:
-        """Nothing: releases stay, because logged requests are read by the release that answered them."""
-
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
         """What became of requests since the split is as it is. The challenger answers its golden rows once more."""
         said = self._said()
@@ -108,9 +105,6 @@ class LocalRollout:
             raise TargetUnavailableError(f"{self.model}: the endpoint server does not split its traffic just now")
         seen = Observation.from_json(said["observed"])
         return replace(seen, challenger=replace(seen.challenger, golden=self._golden(said["challenger"])[0]))
-
-    def tidy(self) -> None:
-        """The server lets go of a release by itself as soon as nothing points to it."""
 
     def _pointer(self) -> Pointer:
         try:

@@ -1,6 +1,7 @@
 """Rollouts in a cluster, over its HTTP API: whole, cut off at each call, beside others, and when the API fails."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -108,7 +109,7 @@ def api(cluster: tuple[str, ApiServer]) -> Iterator[ApiServer]:
     api = cluster[1]
     yield api
     api.delay, api.cut, api.watches = 0.0, None, 0
-    for each in (api.refuses, api.unpullable, api.faults, api.asked, api.owners, api.served):
+    for each in (api.refuses, api.unpullable, api.faults, api.asked, api.answering, api.owners, api.served):
         each.clear()
     for each in list(api.objects):
         del api.objects[each]
@@ -186,6 +187,35 @@ def test_a_challenger_with_errors_is_rolled_back_and_the_champion_keeps_its_pods
     assert not [each for each in world.api.asked[asked:] if not each.startswith("GET")]
 
 
+def test_pods_are_there_before_others_go(plain: World) -> None:
+    plain.place = replace(plain.place, patience=5.0)
+    plain.serve(ONE)
+    plain.api.answering.clear()
+    plain.api.delay = 0.1
+    plain.target().stage(TWO)
+    for weight in (25, 50):
+        plain.target().shift(TWO, weight, "", shadow=False)
+    plain.target().promote(TWO)
+    assert plain.target().describe().alone(TWO.name)
+    assert min(plain.api.answering) == plain.place.replicas
+    assert len(plain.api.answering) > 5
+
+
+def test_seldon_keeps_a_predictor_until_pods_of_the_next_one_answer(api: ApiServer, place: KubernetesPlace) -> None:
+    world = World(api, replace(place, kind="seldon", patience=5.0))
+    world.serve(ONE)
+    world.target().stage(TWO)
+    api.delay = math.inf
+    world.place = replace(world.place, patience=0.1)
+    world.target().promote(TWO)  # three of its four pods are still to come
+    described = world.target().describe()
+    assert (described.stable, described.challenger) == (ONE.name, TWO.name)
+    assert [each["traffic"] for each in api.items(SELDON)[BASE]["spec"]["predictors"]] == [0, 100]
+    api.bring_up()
+    world.target().promote(TWO)
+    assert world.target().describe().alone(TWO.name)
+
+
 def test_the_same_release_again_is_no_call_that_changes_anything(world: World) -> None:
     world.serve(ONE)
     before = [world.api.items(each) for each in RESOURCES]
@@ -209,7 +239,7 @@ def _without_since(items: dict[str, Any]) -> dict[str, Any]:
 def test_a_rollout_that_is_killed_before_or_after_any_call_ends_as_if_it_had_not_been(
     kind: Any, errors: int, api: ApiServer, place: KubernetesPlace
 ) -> None:
-    """Killed at each call of a whole rollout that changes something, and then a few calls later once more."""
+    """Killed after each call of a whole rollout that changes something, and then before the next but one."""
     owner = ONE if errors else TWO
     begun = World(api, replace(place, kind=kind), plan=replace(PLAN, steps=(50, 100)))
     begun.serve(ONE)
@@ -238,7 +268,7 @@ def test_a_rollout_that_is_killed_before_or_after_any_call_ends_as_if_it_had_not
 
     moments = run([])
     assert moments > 10
-    for at in range(1, moments + 1):
+    for at in range(2, moments + 1, 2):  # after each call, and then before one
         run([at, at + 3])
     begun.target().rollback(None)
     assert not any(api.items(each) for each in RESOURCES)
@@ -350,12 +380,11 @@ def test_a_watch_that_is_closed_is_begun_anew(plain: World) -> None:
 
 
 def test_pods_that_take_long_are_waited_for_at_the_next_tick(plain: World) -> None:
-    plain.api.delay = 1.5
+    plain.api.delay = math.inf
     plain.approved = ONE
     assert plain.carry_on() == "the target is changing"
     assert plain.phase is Phase.STAGING
-    patient = replace(plain.place, patience=5.0)
-    assert Cluster(patient).wait("Deployment", f"ml-assets/instance={BASE}", lambda items: "status" in items[0])
+    plain.api.bring_up()
     plain.api.delay = 0.0
     plain.carry_on()
     assert plain.phase is Phase.PROMOTED
@@ -391,6 +420,9 @@ def test_a_container_that_dies_of_requests_counts_as_failed_requests(plain: Worl
     plain.api.answer(TWO.name, 3)
     seen = plain.target().observe(plain.clock.now, shadow=False).challenger
     assert (seen.requests, seen.errors) == (4, 1)
+    plain.api.restart(TWO.name, ready=False)
+    seen = plain.target().observe(plain.clock.now, shadow=False).challenger
+    assert (seen.requests, seen.errors) == (2, 2)
 
 
 def test_a_plain_service_has_no_shadow_step_and_seldon_copies_every_request(

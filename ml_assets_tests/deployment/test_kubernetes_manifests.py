@@ -12,9 +12,11 @@ import pytest
 from ml_assets.deployment.kubernetes import manifests
 from ml_assets.deployment.kubernetes.names import base_of
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
-from ml_assets.deployment.kubernetes.pods import Packed, pod_spec
+from ml_assets.deployment.kubernetes.pods import DRAIN, Packed, pod_spec
 from ml_assets.deployment.kubernetes.record import Record
 from ml_assets.deployment.kubernetes.seldon import predictor, seldon_deployment
+from ml_assets.errors import TargetError
+from ml_assets.serving.__main__ import GRACE
 from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.rollouts import START, release
 
@@ -96,9 +98,6 @@ def test_pods_pass_the_restricted_standard_of_pod_security(place: KubernetesPlac
     }
     assert writable == {"state"}
     # Requests are finished: the Services forget the pod, and then the server has its own time, before it is killed.
-    from ml_assets.deployment.kubernetes.pods import DRAIN
-    from ml_assets.serving.__main__ import GRACE
-
     assert spec["terminationGracePeriodSeconds"] > DRAIN + GRACE
     # A key is nowhere but in the Secret.
     assert not any("value" in each and each["name"][-4:] == "KEYS" for each in spec["containers"][0]["env"])
@@ -131,8 +130,6 @@ def test_what_is_selected_is_labelled_and_a_release_is_in_labels_and_annotations
 
 
 def test_a_record_is_read_as_it_was_written_and_what_was_edited_is_refused() -> None:
-    from ml_assets.errors import TargetError
-
     item = manifests.service(MODEL, BASE, RECORD.to_annotations())
     assert Record.of(item) == RECORD
     assert Record.of(None) == Record()

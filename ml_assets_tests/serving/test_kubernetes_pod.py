@@ -1,4 +1,4 @@
-"""What a rendered pod does: its containers' commands and variables are run as they stand, in other folders."""
+"""A rendered pod: commands, arguments and variables of its containers are run as they stand, in other folders."""
 
 import functools
 import http.server
@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from ml_assets.deployment.archive import archive_of
+from ml_assets.deployment.kubernetes.counts import side_of
 from ml_assets.deployment.kubernetes.names import PORT
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.pods import CLAIM, KEYS, RELEASES, STATE, Packed, pod_spec
@@ -77,7 +78,7 @@ def test_the_rendered_containers_fetch_the_release_and_serve_it(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folders[RELEASES] / MODEL / release.name)
     command, named = moved(serves, folders, port)
-    with served(tmp_path, port, command, **named) as url:
+    with served(tmp_path, command, port, **named) as url:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert requests.get(url + serves[probe]["httpGet"]["path"], timeout=5).status_code == 200
         golden = msgspec.json.decode((release / GOLDEN).read_bytes())
@@ -90,8 +91,6 @@ def test_the_rendered_containers_fetch_the_release_and_serve_it(
         health = requests.get(f"{url}/health", timeout=5).json()
         assert health["models"][MODEL]["release"] == release.name
         metrics = requests.get(f"{url}/metrics", headers={"X-API-Key": "of-the-secret"}, timeout=5).text
-    from ml_assets.deployment.kubernetes.counts import side_of
-
     side = side_of(metrics)
     # The one without a key was its caller's fault.
     assert (side.requests, side.errors, sum(side.latency.counts)) == (2, 0, 2)

@@ -26,43 +26,40 @@ class Counted:
     Attributes:
         pod: its uid.
         restarts: of its server.
+        side: None while it answers nobody, and so does not say either.
     """
 
     pod: str
     release: str
     restarts: int
-    side: Side
+    side: Side | None
 
     def to_json(self) -> dict[str, Any]:
-        return {"restarts": self.restarts, "side": asdict(self.side)}
+        return {"restarts": self.restarts, "side": asdict(self.side or Side())}
 
     def since(self, before: Mapping[str, Any] | None) -> Side:
         """What came after it had counted `before`, which `to_json` gave; None: it was not there then."""
-        if before is None:
-            return self._died(self.side, self.restarts)
-        if restarts := self.restarts - before["restarts"]:
-            return self._died(self.side, restarts)
-        return _difference(self.side, Side.from_json(before["side"]))
+        restarts = self.restarts - (before["restarts"] if before else 0)
+        if self.side is None or before is None or restarts:
+            return self._died(self.side or Side(), restarts)
+        return _combined(self.side, Side.from_json(before["side"]), -1)
 
     def _died(self, side: Side, restarts: int) -> Side:
         return replace(side, requests=side.requests + restarts, errors=side.errors + restarts)
 
 
 def count(cluster: Cluster, pods: Iterable[dict[str, Any]], key: str | None) -> list[Counted]:
-    """Ask all pods that answer requests what they have counted.
+    """What all pods have counted; those that answer requests are asked.
 
     Raises:
         TargetUnavailableError: if one does not say.
     """
     found = []
     for pod in pods:
-        if not answers(pod):
-            continue
-        text = cluster.of_pod(pod["metadata"]["name"], "/metrics", key).decode()
-        restarts = sum(
-            each["restartCount"] for each in pod["status"].get("containerStatuses", []) if each["name"] == SERVER
-        )
-        found.append(Counted(pod["metadata"]["uid"], pod["metadata"]["labels"][RELEASE], restarts, side_of(text)))
+        about, statuses = pod["metadata"], pod.get("status", {}).get("containerStatuses", [])
+        restarts = sum(each["restartCount"] for each in statuses if each["name"] == SERVER)
+        side = side_of(cluster.of_pod(about["name"], "/metrics", key).decode()) if answers(pod) else None
+        found.append(Counted(about["uid"], about["labels"][RELEASE], restarts, side))
     return found
 
 
@@ -133,10 +130,6 @@ def _sum(sides: Sequence[Side]) -> Side:
     for each in sides:
         total = _combined(total, each, 1)
     return total
-
-
-def _difference(now: Side, before: Side) -> Side:
-    return _combined(now, before, -1)
 
 
 def _combined(one: Side, other: Side, sign: int) -> Side:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ml_assets.errors import SettingsError
 
-Kind = Literal["plain", "seldon", "kserve"]
+Kind = Literal["plain", "seldon"]
 MOST_REPLICAS = 100  # their counts are kept in annotations, of which an object has 256 KiB
 
 _DNS = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -26,7 +26,7 @@ class KubernetesPlace:
             `pvc://claim/path` for a PersistentVolumeClaim that all nodes can mount.
         secret: Secret of the namespace. `keys` holds the keys that callers send, one a line; `online_store`, if there
             is one, the address of the Redis server.
-        kind: what splits the traffic: plain Services, whose replicas carry the weights; Seldon Core; KServe.
+        kind: what splits the traffic: plain Services, whose replicas carry the weights, or Seldon Core.
         replicas: pods of a model; with plain Services the share of a challenger comes in steps of one of them.
         most_replicas: up to which they are scaled by their CPU while no rollout is under way; None: they are not.
         cpu, memory: what a pod asks for; it gets no more memory than that.
@@ -73,8 +73,8 @@ class KubernetesPlace:
         elif not re.fullmatch(f"{_HTTP}|{_CLAIM}", self.releases):
             why = "neither https://host/path, without user and password, nor pvc://claim/path"
             found.append(("releases", self.releases if "@" not in self.releases else "(not shown)", why))
-        if self.kind not in ("plain", "seldon", "kserve"):
-            found.append(("kind", self.kind, "there are plain, seldon and kserve"))
+        if self.kind not in ("plain", "seldon"):
+            found.append(("kind", self.kind, "there are plain and seldon"))
         if not 1 <= self.replicas <= MOST_REPLICAS:
             found.append(("replicas", self.replicas, f"1 to {MOST_REPLICAS}"))
         if self.most_replicas is not None and not self.replicas <= self.most_replicas <= MOST_REPLICAS:

@@ -10,7 +10,7 @@ calls leaves something that `describe` tells from what was wanted, and that the 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ml_assets.deployment.kubernetes.cluster import Item
@@ -138,6 +138,9 @@ class PlainTarget(Namespaced):
             raise TargetError(f"{release.name} is not staged beside a release that serves; {self.base} holds {record}")
         total = record.replicas or max(self.place.replicas, champion.wanted)
         ours, theirs = shares(total, weight)
+        if record.replicas != total:  # or who is killed would not know any more how many there were
+            record = replace(record, replicas=total)
+            self._write(record)
         self.drop_all("HorizontalPodAutoscaler")  # it would move the weights
         self._deploy(release, traffic=True, replicas=ours)
         if not self._wait(lambda fleets: _of(fleets, release.name, lambda each: each.traffic and each.settled)):
@@ -150,7 +153,7 @@ class PlainTarget(Namespaced):
             )
         ):
             return
-        self._write(record.step(self.counted(), self.now(), weight=weight, replicas=total))
+        self._write(record.step(self.counted(), self.now(), weight=weight))
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
         """Both sides since the step began: `since` is not asked for, as pods count from their start."""
@@ -166,7 +169,8 @@ class PlainTarget(Namespaced):
         self.drop_all("HorizontalPodAutoscaler")
         self._deploy(release, traffic=True, replicas=total)
         ready = self._wait(lambda fleets: _of(fleets, release.name, lambda each: each.traffic and each.settled))
-        if ready and self._look().fleets[release.name].complete:
+        fleet = self._look().fleets.get(release.name)
+        if ready and fleet is not None and fleet.complete:
             self._give_all(release)
 
     def rollback(self, champion: Release | None) -> None:

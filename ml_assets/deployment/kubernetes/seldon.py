@@ -6,12 +6,13 @@ orchestrator is left out (`seldon.io/no-engine`): the ingress asks our server as
 
 Seldon Core up to 1.17 is under the Apache License 2.0; from 1.18 on it is under the Business Source License 1.1.
 
-All lies in one object, which also keeps the record: the traffic is applied first and recorded when Seldon says that it
-is there. A first release answers as soon as it is staged, since there is nobody else.
+All lies in one object, which also keeps the record: the traffic is applied first, and recorded when the pods are ready.
+Pods are looked at themselves: Seldon's status tells neither which predictor is available nor which generation of the
+object it means. A first release answers as soon as it is staged, since there is nobody else.
 """
 
 import math
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -89,7 +90,7 @@ class SeldonTarget(Namespaced):
         if (record.challenger, record.weight, record.shadow) != (release.name, 0, False):
             record = Record(record.stable, release.name, since=self.now())
         self._apply(item, record, record)
-        self._wait()
+        self._wait(release.name, 1)
 
     def shift(self, release: Release, weight: int, salt: str, *, shadow: bool) -> None:
         item, record = self._look()
@@ -97,10 +98,8 @@ class SeldonTarget(Namespaced):
             raise TargetError(f"{release.name} is not staged beside a release that serves; {self.base} holds {record}")
         wanted = replace(record, weight=weight, shadow=shadow)
         self._apply(item, wanted, record)
-        self._wait()
-        item, record = self._look()
-        up = self._up()
-        if _seen(item) and {wanted.stable, release.name} <= up.keys():
+        if self._wait(release.name, _split(wanted, release.name, self.place.replicas)["replicas"]):
+            item, record = self._look()
             self._apply(item, wanted, wanted.step(self.counted(), self.now()))
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
@@ -115,12 +114,11 @@ class SeldonTarget(Namespaced):
         if record.stable not in (None, release.name):
             # Its pods first: the one that serves goes when they are there.
             self._apply(item, replace(record, challenger=release.name, weight=100, shadow=False), record)
-            if not self._wait():
+            if not self._wait(release.name, self.place.replicas):
                 return
             item, record = self._look()
         alone = Record(release.name, since=self.now())
         self._apply(item, alone, alone)
-        self._wait()
 
     def rollback(self, champion: Release | None) -> None:
         if champion is None:
@@ -131,7 +129,6 @@ class SeldonTarget(Namespaced):
         item, _ = self._look()
         alone = Record(champion.name, since=self.now())
         self._apply(item, alone, alone)
-        self._wait()
 
     def describe(self) -> Described:
         item, record = self._look()
@@ -145,12 +142,12 @@ class SeldonTarget(Namespaced):
             weight, shadow = record.weight, record.shadow
         elif stable:
             weight, shadow = there[challenger or ""]["traffic"] if challenger else 0, False
-        ready = _seen(item) and looked_at in self._up()
+        pods = [pod for pod in self.pods() if pod["metadata"]["labels"].get(RELEASE) == looked_at]
+        ready = any(map(answers, pods))
         began = record.since or datetime.fromisoformat(item["metadata"]["creationTimestamp"])
         late = self.now() - began > timedelta(seconds=PROGRESS)
         refused = {}
         if not ready:
-            pods = [pod for pod in self.pods() if pod["metadata"]["labels"].get(RELEASE) == looked_at]
             failed = item.get("status", {}).get("description", "") or f"no pod is ready after {PROGRESS} s"
             if reason := refusal_of(self.cluster, pods, failed if late else ""):
                 refused[looked_at] = Refusal(reason, began)
@@ -167,13 +164,14 @@ class SeldonTarget(Namespaced):
         item = self.cluster.get(KIND, self.base)
         return item, Record.of(item)
 
-    def _up(self) -> dict[str, int]:
-        """How many pods of each release answer."""
-        return Counter(pod["metadata"]["labels"][RELEASE] for pod in self.pods() if answers(pod))
+    def _wait(self, release: str, pods: int) -> bool:
+        """Whether so many pods of a release answer, within the patience of the place."""
 
-    def _wait(self) -> bool:
-        """Whether all predictors are available as asked for, within the patience of the place."""
-        return self.cluster.wait(KIND, own(self.base), lambda items: bool(items) and _available(items[0]))
+        def there(items: Sequence[Item]) -> bool:
+            mine = [each for each in items if each["metadata"]["labels"][RELEASE] == release]
+            return sum(map(answers, mine)) >= pods
+
+        return self.cluster.wait("Pod", own(self.base), there)
 
     def _apply(self, item: Item | None, wanted: Record, record: Record) -> None:
         """Apply the predictors of a record that is wanted; those that are there already stay as they are.
@@ -205,13 +203,3 @@ def _releases(item: Item | None) -> dict[str, dict[str, Any]]:
     """The predictors by release."""
     found = item["spec"]["predictors"] if item else []
     return {each["labels"][RELEASE]: each for each in found}
-
-
-def _seen(item: Item | None) -> bool:
-    """Whether Seldon has seen what was applied last."""
-    item = item or {"metadata": {}}
-    return bool(item.get("status", {}).get("observedGeneration", 0) >= item["metadata"].get("generation", 1))
-
-
-def _available(item: Item) -> bool:
-    return _seen(item) and item["status"].get("state") == "Available"

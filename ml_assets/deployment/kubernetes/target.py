@@ -1,14 +1,11 @@
 """The target of a model, by what splits the traffic in its cluster."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
 from ml_assets.deployment.targets import Target
-
-KINDS: dict[str, Callable[..., Target]] = {"plain": PlainTarget, "seldon": SeldonTarget}
 
 
 def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | None) -> Target:
@@ -18,4 +15,5 @@ def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | Non
         releases: folder of releases here, by which pods know the bytes that were approved.
         key: that the servers ask for: one of those in the place's Secret.
     """
-    return KINDS[place.kind](place, model, releases, key)
+    kinds: dict[str, type[PlainTarget] | type[SeldonTarget]] = {"plain": PlainTarget, "seldon": SeldonTarget}
+    return kinds[place.kind](place, model, releases, key)
