@@ -106,6 +106,9 @@ class LocalRollout:
         seen = Observation.from_json(said["observed"])
         return replace(seen, challenger=replace(seen.challenger, golden=self._golden(said["challenger"])[0]))
 
+    def tidy(self) -> None:
+        """Nothing: releases stay, because logged requests are read by the release that answered them."""
+
     def _pointer(self) -> Pointer:
         try:
             return read_pointers(self.server.releases, self.model) or Pointer()
