@@ -23,9 +23,10 @@ import psutil
 import requests
 
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, write_pointer
+from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.ids import new_id
 from ml_assets.serving.journal import Entry
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.prediction_log import PredictionLog, now_in_microseconds
 from ml_assets_tests.endpoint import served
 from ml_assets_tests.project import SMALL_MODEL, Project
@@ -74,7 +75,7 @@ def measure(release: Path, home: Path, way: str, seconds: float, connections: in
     """Ask a server of its own for some seconds, after a second to warm up."""
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(release, home / "releases" / NAME / release.name)
-    write_pointer(home / "releases", NAME, release.name)
+    write_pointers(home / "releases", NAME, Pointer(release.name))
     with served(home, ML_ASSETS_PREDICTION_LOG=way) as url:
         _wrk(url, 1, connections, script)
         process = psutil.Process(requests.get(f"{url}/health", timeout=5).json()["pid"])

@@ -10,6 +10,9 @@ from typing import Any
 
 import requests
 
+from ml_assets.deployment.local import LocalTarget
+from ml_assets.deployment.local_rollout import LocalRollout
+from ml_assets.deployment.targets import Release
 from ml_assets_tests.project import free_port, wait_until
 
 
@@ -45,3 +48,12 @@ def served(
     finally:
         process.terminate()
         process.wait(15)
+
+
+def brought(target: LocalTarget, model: str, name: str) -> tuple[str, list[dict[str, Any]]]:
+    """Let a release answer everything: where, and its answers to its golden rows."""
+    rollout = LocalRollout(target, model)
+    rollout.stage(Release.named(name))
+    rollout.promote(Release.named(name))
+    url = target.start()
+    return f"{url}/models/{model}/predict", target.prove(url, model, target.releases / model / name)

@@ -16,7 +16,8 @@ from benchmarks.train.__main__ import land
 from ml_assets.deployment.release import as_json
 from ml_assets.ml.inputs import model_inputs
 from ml_assets.registry import Registry
-from ml_assets.serving.bundle import read_manifest, read_pointer
+from ml_assets.serving.bundle import read_manifest
+from ml_assets.serving.pointer import Pointer, read_pointers
 from ml_assets.serving.scorer import Scorer
 from ml_assets.settings import Settings
 
@@ -51,7 +52,7 @@ def exported(folder: Path, rows: int) -> Exported:
     variables = {"ML_ASSETS_HOME": str(home), "ML_ASSETS_MODELS": str(folder / "models")}
     variables |= {"ML_ASSETS_LANDING": str(landing), "DAGSTER_HOME": str(home / "dagster")}
     settings = Settings.from_environment(variables)
-    if read_pointer(settings.releases, NAME) is None:
+    if (read_pointers(settings.releases, NAME) or Pointer()).release is None:
         landing.mkdir(parents=True, exist_ok=True)
         land(landing / "orders.parquet", rows)
         (folder / "models" / NAME).mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ def exported(folder: Path, rows: int) -> Exported:
             (folder / "models" / NAME / file.name).write_bytes(file.read_bytes())
         _ml_assets("refresh", NAME, variables=variables)
         _ml_assets("stop", variables=variables)
-    pointed = read_pointer(settings.releases, NAME)
+    pointed = (read_pointers(settings.releases, NAME) or Pointer()).release
     assert pointed is not None
     release = settings.releases / NAME / pointed
     scorer = Scorer.load(release)

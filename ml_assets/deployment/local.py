@@ -17,7 +17,7 @@ from typing import Any, Self
 import msgspec
 
 from ml_assets.errors import EndpointError, ReleaseError
-from ml_assets.serving.bundle import GOLDEN, read_manifest, read_pointer, write_atomically, write_pointer
+from ml_assets.serving.bundle import GOLDEN, read_manifest, write_atomically
 from ml_assets.serving.ids import PROBE
 from ml_assets.serving.options import Options
 from ml_assets.serving.scorer import require_equal
@@ -148,26 +148,6 @@ class LocalTarget:
             self._address.unlink(missing_ok=True)
             return True
 
-    def bring(self, model: str, folder: Path) -> tuple[str, list[dict[str, Any]]]:
-        """Let the release in `folder` serve, and have it proven: its version and the golden rows' answers over HTTP.
-
-        Returns:
-            The address where it answers, and its answers to the golden rows.
-
-        Raises:
-            EndpointError: if the server refuses the release or answers otherwise; what served before serves on.
-        """
-        url = self.start()
-        before = read_pointer(self.releases, model)
-        write_pointer(self.releases, model, folder.name)
-        try:
-            self.wait_for(url, model, folder.name)
-            answers = self.prove(url, model, folder)
-        except BaseException:
-            write_pointer(self.releases, model, before)
-            raise
-        return f"{url}/models/{model}/predict", answers
-
     def prove(self, url: str, model: str, folder: Path) -> list[dict[str, Any]]:
         """Ask the server for the release's version and golden rows, and return its answers to them.
 
@@ -176,7 +156,7 @@ class LocalTarget:
         """
         manifest = read_manifest(folder)
         golden = msgspec.json.decode((folder / GOLDEN).read_bytes())
-        answer = self.ask(model, golden["rows"], url, golden["looked_up"], probe=True)
+        answer = self.ask(model, golden["rows"], url, golden["looked_up"], probe=folder.name)
         if answer["version"] != manifest.version:
             raise EndpointError(f"{model}: version {answer['version']} answers, not {manifest.version}")
         try:

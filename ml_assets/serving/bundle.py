@@ -13,7 +13,6 @@ releases/<model>/<version>-<digest>.tar.gz      the same files, as SageMaker tak
 """
 
 import hashlib
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -162,25 +161,6 @@ def seal(folder: Path) -> None:
 
 def _digest_line(content: bytes) -> bytes:
     return f"{sha256(content)}  {MANIFEST}\n".encode()  # as sha256sum checks it
-
-
-def read_pointer(releases: Path, model: str) -> str | None:
-    """Name of the release of `model` that is to serve; None before the first."""
-    try:
-        name = json.loads((releases / model / POINTER).read_bytes()).get("release")
-    except FileNotFoundError:
-        return None
-    return None if name is None else str(name)
-
-
-def write_pointer(releases: Path, model: str, release: str | None) -> None:
-    """Point to a release and to none beside it, or to none at all, atomically: a reader sees the old one or the new."""
-    path = releases / model / POINTER
-    if release is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps({"release": release}).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -12,7 +12,8 @@ import urllib.request
 from pathlib import Path
 
 from ml_assets.errors import MlAssetsError, ReleaseError
-from ml_assets.serving.bundle import read_manifest, sha256, write_pointer
+from ml_assets.serving.bundle import read_manifest, sha256
+from ml_assets.serving.pointer import Pointer, write_pointers
 
 SECONDS = 60.0
 
@@ -46,7 +47,7 @@ def fetch(source: str, root: Path, model: str, release: str, digest: str) -> Pat
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    write_pointer(root, model, release)
+    write_pointers(root, model, Pointer(release))
     return folder
 
 

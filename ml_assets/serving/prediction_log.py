@@ -11,7 +11,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,12 +240,3 @@ def _settle(waiting: "Sequence[asyncio.Future[None]]", error: OSError | None) ->
 def now_in_microseconds() -> int:
     """Microseconds since 1970, UTC."""
     return time.time_ns() // 1000
-
-
-def moment_of(at: int) -> datetime:
-    """The moment of an entry.
-
-    >>> moment_of(86_400_000_000).isoformat()
-    '1970-01-02T00:00:00+00:00'
-    """
-    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=at)

@@ -26,8 +26,9 @@ import msgspec
 import requests
 
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, write_pointer
+from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.journal import segments
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.prediction_log import MOST_ENTRIES
 from ml_assets.settings import JOURNAL
 from ml_assets_tests.endpoint import served
@@ -123,7 +124,7 @@ def drill(
 ) -> list[Left]:
     """Several rounds in one place; a server is killed after some share of `seconds`."""
     shutil.copytree(release, home / "releases" / NAME / release.name)
-    write_pointer(home / "releases", NAME, release.name)
+    write_pointers(home / "releases", NAME, Pointer(release.name))
     rows = msgspec.json.decode((release / GOLDEN).read_bytes())["rows"]
     dice = random.Random(seed)
     found = []

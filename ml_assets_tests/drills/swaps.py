@@ -23,7 +23,8 @@ from typing import Any
 import msgspec
 
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import GOLDEN, read_manifest, write_manifest, write_pointer
+from ml_assets.serving.bundle import GOLDEN, read_manifest, write_manifest
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.scorer import Scorer
 from ml_assets_tests.endpoint import served
 from ml_assets_tests.project import SMALL_MODEL, Project
@@ -104,7 +105,7 @@ def under_load(release: Path, home: Path, seconds: float, every: float, connecti
     golden = [msgspec.json.decode((releases / name / GOLDEN).read_bytes()) for name in names]
     versions = [read_manifest(releases / name).version for name in names]
     answers = {version: each["answers"] for version, each in zip(versions, golden, strict=True)}
-    write_pointer(home / "releases", NAME, names[0])
+    write_pointers(home / "releases", NAME, Pointer(names[0]))
     swaps = 0
     with served(home) as url:
         found = []
@@ -122,7 +123,7 @@ def under_load(release: Path, home: Path, seconds: float, every: float, connecti
                 time.sleep(every)
                 if swapping:
                     swaps += 1
-                    write_pointer(home / "releases", NAME, names[swaps % 2])
+                    write_pointers(home / "releases", NAME, Pointer(names[swaps % 2]))
             until.set()
             asking.join()
             found += loads

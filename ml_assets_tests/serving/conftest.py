@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_assets.lake import WHOLE
-from ml_assets.serving.bundle import write_pointer
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets_tests.endpoint import served
 from ml_assets_tests.image import Image, built
 from ml_assets_tests.project import Project
@@ -35,7 +35,7 @@ def guarded(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A server with narrow limits that asks for a key: its address, and the file of its keys."""
     home = tmp_path_factory.mktemp("guarded")
     shutil.copytree(release, home / "releases" / MODEL / release.name)
-    write_pointer(home / "releases", MODEL, release.name)
+    write_pointers(home / "releases", MODEL, Pointer(release.name))
     keys = home / "keys"
     keys.write_text("from-file\n")
     limits = {"ML_ASSETS_ENDPOINT_MAX_BYTES": "20000", "ML_ASSETS_ENDPOINT_MAX_ROWS": "5"}

@@ -10,7 +10,8 @@ import pytest
 import requests
 from sklearn.tree import DecisionTreeClassifier
 
-from ml_assets.serving.bundle import GOLDEN, POINTER, write_pointer
+from ml_assets.serving.bundle import GOLDEN, POINTER
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.deployment.test_release import released
 from ml_assets_tests.endpoint import served
@@ -56,7 +57,7 @@ def test_its_packages_are_those_of_the_lock(name: str) -> None:
 
 def test_its_command_serves_releases_with_a_key_and_writes_nothing(image: Image, release: Path, tmp_path: Path) -> None:
     shutil.copytree(release, image.model / MODEL / release.name)
-    write_pointer(image.model, MODEL, release.name)
+    write_pointers(image.model, MODEL, Pointer(release.name))
     keys = tmp_path / "keys"
     keys.write_text("secret\n")
     port, before = free_port(), image.files()

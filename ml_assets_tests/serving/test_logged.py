@@ -14,9 +14,10 @@ import requests
 from ml_assets.assets.predictions import _load
 from ml_assets.ml.predictions import FEATURE, KEY, REQUEST, Logged, predictions_schema, rows_of_entries
 from ml_assets.ml.validation import failure_cases
-from ml_assets.serving.bundle import GOLDEN, write_pointer
+from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.ids import MOST_COLUMNS
 from ml_assets.serving.journal import Entry, segments
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.settings import JOURNAL
 from ml_assets_tests.endpoint import served
 from ml_assets_tests.project import Project, wait_until
@@ -47,7 +48,7 @@ class Server:
 def server(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("logged")
     shutil.copytree(release, home / "releases" / MODEL / release.name)
-    write_pointer(home / "releases", MODEL, release.name)
+    write_pointers(home / "releases", MODEL, Pointer(release.name))
     with served(home) as url:
         yield Server(url, home / JOURNAL / MODEL)
 
@@ -162,7 +163,7 @@ def test_a_server_that_must_log_refuses_what_it_cannot_log_and_the_default_one_a
     for way, status in (("fsync", 503), ("on", 200), ("off", 200)):
         home = tmp_path / way
         shutil.copytree(release, home / "releases" / MODEL / release.name)
-        write_pointer(home / "releases", MODEL, release.name)
+        write_pointers(home / "releases", MODEL, Pointer(release.name))
         (home / "predictions").write_text("no folder can be made here")
         with served(home, ML_ASSETS_PREDICTION_LOG=way) as url:
             answer = requests.post(f"{url}/predict", json={"rows": rows[:1]}, timeout=10)

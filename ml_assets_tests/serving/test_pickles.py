@@ -22,11 +22,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeClassifier
 
 from ml_assets.deployment.local import LocalTarget
-from ml_assets.errors import EndpointError, ReleaseError
+from ml_assets.errors import ReleaseError, TargetError
 from ml_assets.lake import WHOLE
 from ml_assets.registry import Registry
-from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE, write_pointer
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, PIPELINE
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets_tests.deployment.test_release import released
+from ml_assets_tests.endpoint import brought
 from ml_assets_tests.project import Project, free_port, wait_until
 from ml_assets_tests.releases import sealed
 from ml_assets_tests.shop import NAME as SHOP
@@ -79,8 +81,8 @@ def test_a_server_refuses_a_release_whose_pipeline_is_a_pickle_or_names_a_type_t
         else "holds the types .*system.* not on the allow-list"
     )
     try:
-        with pytest.raises(EndpointError, match=f"refuses {NAME} release 9-foreign: .*{said}"):
-            target.bring(NAME, release)
+        with pytest.raises(TargetError, match=f"{NAME}: release 9-foreign is refused: .*{said}"):
+            brought(target, NAME, release.name)
     finally:
         target.stop()
     assert not (tmp_path / "ran").exists()
@@ -173,7 +175,7 @@ def test_a_server_unpickles_nothing_while_it_loads_and_serves_both_kinds_of_rele
     rows = msgspec.json.decode((graph / GOLDEN).read_bytes())["rows"]
     with watched_server(tmp_path) as (url, log):
         for release, scorer in ((graph, "onnx"), (tree, "scikit-learn")):
-            write_pointer(releases, NAME, release.name)
+            write_pointers(releases, NAME, Pointer(release.name))
 
             def serves(name: str = release.name) -> Any:
                 try:

