@@ -82,17 +82,17 @@ class LocalRollout:
         if said is None:
             return Described()
         refused = {said["refused"]["release"]: Refusal(said["refused"]["reason"])} if said["refused"] else {}
-        name = said["challenger"]
-        loaded = name is not None or said["stable"] is not None
-        if name is not None and not said["weight"] and not said["shadow"] and (wrong := self._golden(name)[1]):
-            refused[name] = Refusal(wrong)
-            loaded = False
+        name = said["challenger"] or said["stable"]
+        ready = name is not None
+        if ready and not said["weight"] and not said["shadow"] and (reason := self._golden(name)[1]):
+            ready = False
+            refused[name] = Refusal(reason)
         return Described(
             stable=said["stable"],
-            challenger=name,
+            challenger=said["challenger"],
             weight=said["weight"],
             shadow=said["shadow"],
-            ready=loaded,
+            ready=ready,
             salt=said["salt"],
             since=datetime.fromisoformat(said["since"]) if said["since"] else None,
             refused=refused,
@@ -107,7 +107,7 @@ class LocalRollout:
         return replace(seen, challenger=replace(seen.challenger, golden=self._golden(said["challenger"])[0]))
 
     def tidy(self) -> None:
-        """The server lets go of a release by itself as soon as nothing points to it."""
+        """Nothing: releases stay, because logged requests are read by the release that answered them."""
 
     def _pointer(self) -> Pointer:
         try:

@@ -11,6 +11,9 @@ from ml_assets.serving.scorer import Answered, Scorer
 
 AT_ONCE = 256  # rows of several requests that are scored together
 INLINE = 32  # rows that the event loop scores itself: quicker than a thread is told to, and short enough for others
+SLOW = 0.05  # seconds of one scoring
+# So many scorings with so few slow ones let a challenger into the event loop; so many slow ones send it back.
+PROVEN, FEW = 20, 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,9 @@ class Batcher:
     """The requests of one release.
 
     Args:
-        apart: whether they are scored in a thread of their own, so that a release that hangs holds up no other.
+        apart: whether they are scored in a thread of their own until the release has been quick for some time, so that
+            one that is slow or hangs holds up no other. A thread takes milliseconds to get its turn while the event
+            loop is busy: a release that always had to wait for that would look slower than it is.
     """
 
     def __init__(self, scorer: Scorer, *, apart: bool = False) -> None:
@@ -32,9 +37,11 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._busy = False
         self._executor = ThreadPoolExecutor(1, "challenger") if apart else None
+        self._apart = apart
+        self._slow: deque[bool] = deque(maxlen=PROVEN)
         self._began = 0.0
         # A look-up may have to wait for the store: not in the event loop.
-        self._inline = 0 if apart or scorer.manifest.views else INLINE
+        self._inline = 0 if scorer.manifest.views else INLINE
 
     @property
     def seconds(self) -> float:
@@ -56,8 +63,10 @@ class Batcher:
         batch = self._take()
         if not batch:
             self._busy = False
-        elif sum(len(each.rows) for each in batch) <= self._inline:
+        elif sum(len(each.rows) for each in batch) <= self._inline and not self._apart:
+            began = time.monotonic()
             self._deliver(batch, _score(self._scorer, batch))
+            self._took(time.monotonic() - began)
             loop.call_soon(self._next, loop)
         else:
             self._began = time.monotonic()
@@ -65,9 +74,20 @@ class Batcher:
             scoring.add_done_callback(lambda done: self._scored(loop, batch, done))
 
     def _scored(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: "asyncio.Future[Any]") -> None:
+        self._took(self.seconds)
         self._began = 0.0
         self._deliver(batch, done.result())
         self._next(loop)
+
+    def _took(self, seconds: float) -> None:
+        """Let a challenger into the event loop, or send it back. One slow scoring says nothing: the machine is busy."""
+        if self._executor is None:
+            return
+        self._slow.append(seconds >= SLOW)
+        slow = sum(self._slow)
+        if (slow <= FEW and len(self._slow) == PROVEN) if self._apart else slow >= FEW:
+            self._apart = not self._apart
+            self._slow.clear()
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -160,6 +160,25 @@ def test_champions_own_errors_are_not_held_against_the_challenger(rollouts: Roll
     assert rollouts.phase is Phase.BAKING
 
 
+def test_a_load_that_makes_both_slower_after_a_calm_step_is_no_fault(rollouts: Rollouts) -> None:
+    def step(requests: int, slower: float) -> Side:
+        quick, slow = side(requests, rollouts.random), side(requests // 20, rollouts.random, slower=slower)
+        counts = tuple(map(sum, zip(quick.latency.counts, slow.latency.counts, strict=True)))
+        return replace(quick, latency=Histogram(quick.latency.edges, counts))
+
+    rollouts.serve_first()
+    rollouts.tick(release(2))
+    rollouts.traffic(9500, 500)
+    rollouts.clock.later(minutes=11)
+    rollouts.tick(release(2))
+    rollouts.target.champion, rollouts.target.challenger = step(4800, 0.2), step(1600, 0.2)
+    rollouts.tick(release(2))
+    assert rollouts.phase is Phase.BAKING, rollouts.reason
+    rollouts.target.champion = side(4800, rollouts.random)
+    rollouts.tick(release(2))
+    assert rollouts.reason.startswith("latency: "), "alone it is to blame"
+
+
 @pytest.mark.parametrize(
     ("undecided", "phase", "alias"), [("keep", Phase.INCONCLUSIVE, "1"), ("promote", Phase.PROMOTED, "2")]
 )

@@ -1,13 +1,15 @@
 """Requests that wait are scored together, and each gets its own answers or its own error."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from ml_assets.errors import InvalidRequestError
-from ml_assets.serving.batching import AT_ONCE, INLINE, Batcher
+from ml_assets.serving.batching import AT_ONCE, FEW, INLINE, PROVEN, SLOW, Batcher
 from ml_assets.serving.scorer import Answered
 
 
@@ -103,3 +105,26 @@ def test_a_failure_of_ours_among_several_reaches_its_own_caller_alone() -> None:
     first, failed, last = outcomes(scorer, [[1], [13], [2]])
     assert (first, last) == ([{"value": 2}], [{"value": 4}])
     assert isinstance(failed, ZeroDivisionError)
+
+
+def test_a_challenger_comes_into_the_event_loop_once_it_was_quick_and_leaves_it_when_it_is_slow() -> None:
+    scorer, threads = Doubling(), list[bool]()
+    honest = scorer.answer
+
+    def answer(rows: list[int], looked_up: Any = None) -> Answered:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        if rows == [13]:
+            time.sleep(SLOW)
+        return honest(rows)
+
+    scorer.answer = answer  # type: ignore[method-assign]
+
+    async def one_by_one() -> None:
+        batcher = Batcher(scorer, apart=True)  # type: ignore[arg-type]
+        for row in [*[1] * (PROVEN + 5), *[13] * FEW, 1]:
+            await batcher.predict([row])
+
+    asyncio.run(one_by_one())
+    assert threads[:PROVEN] == [True] * PROVEN
+    assert threads[PROVEN:-1] == [False] * (5 + FEW)
+    assert threads[-1], "it was slow too often"
