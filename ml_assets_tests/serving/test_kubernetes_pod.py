@@ -78,7 +78,7 @@ def test_the_rendered_containers_fetch_the_release_and_serve_it(
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(folders[RELEASES] / MODEL / release.name)
     command, named = moved(serves, folders, port)
-    with served(tmp_path, command, port, **named) as url:
+    with served(tmp_path, port, command, **named) as url:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert requests.get(url + serves[probe]["httpGet"]["path"], timeout=5).status_code == 200
         golden = msgspec.json.decode((release / GOLDEN).read_bytes())
