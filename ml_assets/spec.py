@@ -642,8 +642,8 @@ class SageMaker(Spec):
 class Kubernetes(Spec):
     """Pods in a cluster. What belongs to the cluster (namespace, image, releases, Secret) is in the settings."""
 
-    kind: Literal["plain", "seldon"] = Field(
-        "plain", description="What splits the traffic: replicas behind a plain Service, or Seldon Core."
+    kind: Literal["plain", "seldon", "kserve"] = Field(
+        "plain", description="What splits the traffic: replicas behind a plain Service, Seldon Core, or KServe."
     )
     replicas: int = Field(4, ge=1, le=100, description="With `plain` a challenger's share comes in steps of one pod.")
     most_replicas: int | None = Field(None, ge=1, le=100, description="Up to which they are scaled by their CPU.")
@@ -687,9 +687,10 @@ class Endpoint(Spec):
     def _fits_the_target(self) -> Self:
         if self.target == "sagemaker" and self.canary[0] == 0:
             raise ValueError(f"canary {self.canary}: SageMaker has no shadow step; begin with 1 or more")
-        if self.target == "kubernetes" and self.kubernetes.kind == "plain" and self.canary[0] == 0:
+        without = {"plain": "plain Services have", "kserve": "KServe has"}.get(self.kubernetes.kind)
+        if self.target == "kubernetes" and without and self.canary[0] == 0:
             raise ValueError(
-                f"canary {self.canary}: plain Services have no shadow step; begin with 1 or more, or say "
+                f"canary {self.canary}: {without} no shadow step; begin with 1 or more, or say "
                 "kubernetes: {kind: seldon}"
             )
         return self

@@ -1,8 +1,8 @@
 """The HTTP API of a cluster as far as a target asks it: kmock keeps and streams the objects; what it lacks is here.
 
 Added: server-side apply with owners of fields and conflicts, label selectors, scale, preconditions of deletions, what
-the controllers of Deployments and of Seldon do, and pods that can be asked through the proxy. Lists in objects belong
-to one owner as a whole, which is coarser than a real API server. It never ran beside one.
+the controllers of Deployments, of Seldon and of KServe do, and pods that can be asked through the proxy. Lists in
+objects belong to one owner as a whole, which is coarser than a real API server. It never ran beside one.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ import kmock
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from ml_assets.deployment.kubernetes.names import PORT, RELEASE
+from ml_assets_tests.knative import reconcile
 from ml_assets_tests.rollouts import EDGES, SECONDS
 
 Item = dict[str, Any]
@@ -29,12 +30,15 @@ Path = tuple[str, ...]
 DEPLOYMENTS = kmock.resource("apps", "v1", "deployments")
 PODS = kmock.resource("", "v1", "pods")
 SELDON = kmock.resource("machinelearning.seldon.io", "v1", "seldondeployments")
+KSERVE = kmock.resource("serving.kserve.io", "v1beta1", "inferenceservices")
 SERVICES = kmock.resource("", "v1", "services")
 RESOURCES = (
     DEPLOYMENTS,
     PODS,
     SELDON,
+    KSERVE,
     SERVICES,
+    kmock.resource("", "v1", "configmaps"),
     kmock.resource("autoscaling", "v2", "horizontalpodautoscalers"),
     kmock.resource("policy", "v1", "poddisruptionbudgets"),
     kmock.resource("networking.k8s.io", "v1", "networkpolicies"),
@@ -85,6 +89,7 @@ class ApiServer(kmock.KubernetesEmulator):
     answering: list[int] = attrs.field(factory=list)
     owners: dict[Any, dict[str, dict[Path, Any]]] = attrs.field(factory=dict)
     served: dict[str, Served] = attrs.field(factory=dict)
+    revisions: dict[str, dict[str, Item]] = attrs.field(factory=dict)
     tasks: set[Any] = attrs.field(factory=set)
     late: list[Any] = attrs.field(factory=list)
     loop: asyncio.AbstractEventLoop | None = None
@@ -113,12 +118,12 @@ class ApiServer(kmock.KubernetesEmulator):
         self.owners[key].setdefault(manager, {})[path] = value
         self.objects[key].history.append(item)
 
-    def answer(self, release: str, requests: int, **said: Any) -> None:
-        """Let the ready pods of a release answer requests."""
+    def answer(self, release: str, requests: int, errors: int = 0, **said: Any) -> None:
+        """Let the ready pods of a release answer requests, each its part."""
         pods = [each for each in self.items(PODS).values() if _has_traffic(each) and _label(each) == release]
         for turn, pod in enumerate(sorted(pods, key=lambda each: each["metadata"]["name"])):
-            part = requests // len(pods) + (turn < requests % len(pods))
-            self.served[pod["metadata"]["uid"]].answer(part, **said)
+            part, failed = (each // len(pods) + (turn < each % len(pods)) for each in (requests, errors))
+            self.served[pod["metadata"]["uid"]].answer(part, failed, **said)
 
     def restart(self, release: str, *, ready: bool = True) -> None:
         """A container of a release ends and is started anew, and is ready again or not yet."""
@@ -135,16 +140,23 @@ class ApiServer(kmock.KubernetesEmulator):
             asyncio.run_coroutine_threadsafe(self._control(key), self.loop).result(10)
         self.late.clear()
 
+    def touch(self, resource: kmock.resource, name: str) -> None:
+        """Let the controllers look at an object again, and try pods anew that did not come up."""
+        assert self.loop is not None
+        for pod in [name for name, each in self.items(PODS).items() if not _is_ready(each)]:
+            self.objects[PODS, "ml", pod].delete()
+        asyncio.run_coroutine_threadsafe(self._control((resource, "ml", name)), self.loop).result(10)
+
     def kept(self) -> Any:
         """All objects as they are now, for `restore`."""
         objects = {key: copy.deepcopy(each.raw) for key, each in self.objects.items() if not each.deleted}
-        return objects, copy.deepcopy(self.owners)
+        return objects, copy.deepcopy(self.owners), copy.deepcopy(self.revisions)
 
     def restore(self, kept: Any) -> None:
         """Go back to what was kept; no request was answered yet."""
         for key in list(self.objects):
             del self.objects[key]
-        objects, owners = copy.deepcopy(kept)
+        objects, owners, self.revisions = copy.deepcopy(kept)
         for key, item in objects.items():
             self.objects[key] = item
         self.owners = owners
@@ -244,8 +256,8 @@ class ApiServer(kmock.KubernetesEmulator):
         return []
 
     async def _store(self, key: Any, item: Item, there: bool) -> None:
-        before = self.objects[key].raw["spec"].get("replicas", 0) if there else 0
-        if there and item["spec"] != self.objects[key].raw["spec"]:
+        before = self.objects[key].raw.get("spec", {}).get("replicas", 0) if there else 0
+        if there and item.get("spec") != self.objects[key].raw.get("spec"):
             item["metadata"]["generation"] += 1
         changed = not there or item != self.objects[key].raw
         if not changed:
@@ -255,7 +267,7 @@ class ApiServer(kmock.KubernetesEmulator):
         else:
             self.objects[key] = item
         await self._buses[key[0]].put({"type": "MODIFIED" if there else "ADDED", "object": item})
-        if key[0] not in (DEPLOYMENTS, SELDON):
+        if key[0] not in (DEPLOYMENTS, SELDON, KSERVE):
             return
         if not self.delay or item["spec"].get("replicas", 0) < before:  # pods go at once
             await self._control(key)
@@ -299,6 +311,8 @@ class ApiServer(kmock.KubernetesEmulator):
             self._run_pods(item, item["metadata"]["name"], item["spec"]["template"], item["spec"]["replicas"])
             ready = self._stuck(item["spec"]["template"]) is None
             self._control_deployment(item, ready)
+        elif key[0] == KSERVE:
+            self._control_service(item)
         else:
             ready = True
             for each in item["spec"]["predictors"]:
@@ -315,6 +329,16 @@ class ApiServer(kmock.KubernetesEmulator):
         for pod in self.items(PODS).values():
             await self._buses[PODS].put({"type": "MODIFIED", "object": pod})
         self._look_who_answers()
+
+    def _control_service(self, item: Item) -> None:
+        """What KServe and Knative make of an InferenceService: revisions, their pods, and the traffic between them."""
+        revisions = self.revisions.setdefault(item["metadata"]["uid"], {})
+        running = reconcile(item, revisions, lambda template: self._stuck(template) is None)
+        for name in running:
+            self._run_pods(item, name, revisions[name], item["spec"]["predictor"]["minReplicas"])
+        for name, pod in self.items(PODS).items():
+            if pod["metadata"]["owner"] == item["metadata"]["uid"] and pod["metadata"]["of"] not in running:
+                self.objects[PODS, "ml", name].delete()
 
     def _look_who_answers(self) -> None:
         pods = self.items(PODS).values()
@@ -372,11 +396,12 @@ class ApiServer(kmock.KubernetesEmulator):
         stuck = self._stuck(template)
         ready = {"type": "Ready", "status": "False" if stuck else "True", "message": "containers are not ready"}
         state: Item = {"running": {}}
+        name = template["spec"]["containers"][0]["name"]
         if stuck == "unpullable":
             state = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
         return {
             "conditions": [ready],
-            "containerStatuses": [{"name": "server", "restartCount": 0, "state": state}],
+            "containerStatuses": [{"name": name, "restartCount": 0, "state": state}],
         }
 
     def _proxy(self, request: kmock.Request) -> aiohttp.web.StreamResponse:

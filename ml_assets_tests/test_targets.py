@@ -50,14 +50,19 @@ def test_a_model_serves_on_sagemaker_if_the_account_is_known(project: Project) -
     assert plan_of(project.model()).limits.to_promote == ("errors", "scores")
 
 
-@pytest.mark.parametrize("kind", ["plain", "seldon"])
+@pytest.mark.parametrize("kind", ["plain", "seldon", "kserve"])
 def test_a_model_serves_in_a_cluster_if_its_place_is_known(project: Project, kind: str) -> None:
     endpoint = {"target": "kubernetes", "kubernetes": {"kind": kind}}
     with pytest.raises(SettingsError, match=r"set ML_ASSETS_KUBERNETES_NAMESPACE, .*_IMAGE, .*_RELEASES, .*_SECRET"):
         target_of(project, endpoint)
     with pytest.raises(SettingsError, match=r"image='registry\.example/endpoint': name one version"):
         target_of(project, endpoint, **(KUBERNETES | {"ML_ASSETS_KUBERNETES_IMAGE": "registry.example/endpoint"}))
-    assert "late-deliveries" in target_of(project, endpoint, **KUBERNETES).address
+    known = KUBERNETES
+    if kind == "kserve":
+        with pytest.raises(SettingsError, match=r"releases='pvc://releases/ml': Knative.* mounts claims only"):
+            target_of(project, endpoint, **known)
+        known = known | {"ML_ASSETS_KUBERNETES_RELEASES": "https://releases/ml"}
+    assert "late-deliveries" in target_of(project, endpoint, **known).address
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,10 @@ def test_a_model_serves_in_a_cluster_if_its_place_is_known(project: Project, kin
         ({"canary": [5, 25]}, "have to rise and end with 100"),
         ({"canary": [0, 100], "target": "sagemaker"}, "SageMaker has no shadow step"),
         ({"canary": [0, 100], "target": "kubernetes"}, "plain Services have no shadow step"),
+        (
+            {"canary": [0, 100], "target": "kubernetes", "kubernetes": {"kind": "kserve"}},
+            "KServe has no shadow step",
+        ),
     ],
 )
 def test_steps_that_no_target_takes_are_refused_when_definitions_load(

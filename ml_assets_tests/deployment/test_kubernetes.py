@@ -14,16 +14,17 @@ import yaml
 from ml_assets.deployment.decision import Limits
 from ml_assets.deployment.kubernetes import pods
 from ml_assets.deployment.kubernetes.cluster import Cluster
+from ml_assets.deployment.kubernetes.kserve import KServeTarget
 from ml_assets.deployment.kubernetes.names import base_of
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
-from ml_assets.deployment.kubernetes.target import target_of
+from ml_assets.deployment.kubernetes.target import KINDS, target_of
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan
 from ml_assets.deployment.targets import Release
 from ml_assets.errors import SettingsError, TargetError, TargetUnavailableError
-from ml_assets_tests.kubernetes_api import DEPLOYMENTS, PODS, RESOURCES, SELDON, SERVICES, ApiServer, api_server
+from ml_assets_tests.kubernetes_api import DEPLOYMENTS, KSERVE, PODS, RESOURCES, SELDON, SERVICES, ApiServer, api_server
 from ml_assets_tests.rollouts import Chaos, Clock, Killed, MemoryJournal, MemoryRegistry, release
 
 MODEL = "late_deliveries"
@@ -66,9 +67,9 @@ class World:
     approved: Release | None = None
     plan: Plan = PLAN
 
-    def target(self) -> PlainTarget | SeldonTarget:
+    def target(self) -> PlainTarget | SeldonTarget | KServeTarget:
         target = target_of(self.place, self.model, Path("/nowhere"), "the key")
-        assert isinstance(target, PlainTarget | SeldonTarget)
+        assert isinstance(target, PlainTarget | SeldonTarget | KServeTarget)
         cluster = KillableCluster(self.place)
         cluster.chaos = self.chaos
         target.__dict__["cluster"] = cluster
@@ -111,6 +112,7 @@ def api(cluster: tuple[str, ApiServer]) -> Iterator[ApiServer]:
     api.delay, api.cut, api.watches = 0.0, None, 0
     for each in (api.refuses, api.unpullable, api.faults, api.asked, api.answering, api.owners, api.served):
         each.clear()
+    api.revisions.clear()
     for each in list(api.objects):
         del api.objects[each]
 
@@ -137,7 +139,7 @@ def place(cluster: tuple[str, ApiServer], tmp_path: Path, monkeypatch: pytest.Mo
     )
 
 
-@pytest.fixture(params=["plain", "seldon"])
+@pytest.fixture(params=KINDS)
 def world(request: pytest.FixtureRequest, api: ApiServer, place: KubernetesPlace) -> World:
     return World(api, replace(place, kind=request.param))
 
@@ -181,7 +183,8 @@ def test_a_challenger_with_errors_is_rolled_back_and_the_champion_keeps_its_pods
     assert "errors" in world.journal.kept[-1].reason
     assert world.target().describe().alone(ONE.name)
     assert world.registry.alias == "1"
-    assert kept & set(world.api.items(PODS)), "not all of the champion's pods were replaced"
+    if world.place.kind != "kserve":  # there they are, as it cannot be otherwise, but not before others answer
+        assert kept & set(world.api.items(PODS)), "not all of the champion's pods were replaced"
     asked = len(world.api.asked)
     assert "is not rolled out again" in world.carry_on()
     assert not [each for each in world.api.asked[asked:] if not each.startswith("GET")]
@@ -216,6 +219,81 @@ def test_seldon_keeps_a_predictor_until_pods_of_the_next_one_answer(api: ApiServ
     assert world.target().describe().alone(TWO.name)
 
 
+def kserve_of(api: ApiServer, place: KubernetesPlace) -> World:
+    return World(api, replace(place, kind="kserve", patience=0.1))
+
+
+def split_of(api: ApiServer) -> dict[str, int]:
+    """The traffic of KServe's revisions, by the number of each."""
+    said = api.items(KSERVE)[BASE]["status"]["components"]["predictor"]["traffic"]
+    return {each["revisionName"][-1]: each["percent"] for each in said}
+
+
+def test_kserve_splits_the_traffic_of_two_revisions_and_makes_no_other(api: ApiServer, place: KubernetesPlace) -> None:
+    world = kserve_of(api, place)
+    world.serve(ONE)
+    assert split_of(api) == {"1": 100}
+    target = world.target()
+    target.stage(TWO)
+    assert split_of(api) == {"2": 0, "1": 100}
+    for weight in (5, 25):
+        target.shift(TWO, weight, "", shadow=False)
+        assert split_of(api) == {"2": weight, "1": 100 - weight}
+    target.promote(TWO)
+    assert split_of(api) == {"2": 100}
+    assert "canaryTrafficPercent" not in api.items(KSERVE)[BASE]["spec"]["predictor"]
+    target.rollback(TWO)  # what serves already: KServe would take a share for a way back to the one before
+    assert split_of(api) == {"2": 100}
+    assert target.describe().alone(TWO.name)
+
+
+def test_kserve_gives_the_champion_all_traffic_at_once_and_a_new_revision_when_it_is_ready(
+    api: ApiServer, place: KubernetesPlace
+) -> None:
+    world = kserve_of(api, place)
+    world.serve(ONE)
+    world.target().stage(TWO)
+    world.target().shift(TWO, 50, "", shadow=False)
+    api.unpullable.add("registry/endpoint:2.0")  # what a champion that is applied anew would run
+    world.place = replace(world.place, image="registry/endpoint:2.0")
+    world.target().rollback(ONE)
+    assert split_of(api) == {"2": 0, "1": 100}
+    assert world.target().describe().alone(ONE.name)
+    assert world.target().describe().ready
+    api.unpullable.clear()
+    api.touch(KSERVE, BASE)
+    world.target().tidy()
+    assert split_of(api) == {"3": 100}
+    assert world.target().describe().alone(ONE.name)
+    assert {pod["metadata"]["labels"]["ml-assets/release"] for pod in api.items(PODS).values()} == {ONE.name}
+
+
+def test_kserve_keeps_who_serves_until_the_one_before_is_back(api: ApiServer, place: KubernetesPlace) -> None:
+    world = kserve_of(api, place)
+    world.serve(ONE)
+    world.target().promote(TWO)
+    api.unpullable.add("registry/endpoint:2.0")
+    world.place = replace(world.place, image="registry/endpoint:2.0")
+    world.target().rollback(ONE)
+    assert split_of(api)["2"] == 100
+    described = world.target().describe()
+    assert (described.stable, described.challenger, described.weight, described.ready) == (TWO.name, ONE.name, 0, False)
+    api.unpullable.clear()
+    api.touch(KSERVE, BASE)
+    world.target().rollback(ONE)
+    assert split_of(api) == {"3": 100}
+    assert world.target().describe().alone(ONE.name)
+
+
+def test_kserve_in_its_raw_mode_is_refused(api: ApiServer, place: KubernetesPlace) -> None:
+    world = kserve_of(api, place)
+    world.serve(ONE)
+    api.edit(KSERVE, BASE, ("status", "deploymentMode"), "RawDeployment", "kserve")
+    with pytest.raises(TargetError, match=r"in its mode RawDeployment, which does not split.*install Knative Serving"):
+        world.target().stage(TWO)
+    assert {each["metadata"]["labels"]["ml-assets/release"] for each in api.items(PODS).values()} == {ONE.name}
+
+
 def test_the_same_release_again_is_no_call_that_changes_anything(world: World) -> None:
     world.serve(ONE)
     before = [world.api.items(each) for each in RESOURCES]
@@ -234,7 +312,7 @@ def _without_since(items: dict[str, Any]) -> dict[str, Any]:
     return items
 
 
-@pytest.mark.parametrize("kind", ["plain", "seldon"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("errors", [0, 290], ids=["promoted", "rolled back"])
 def test_a_rollout_that_is_killed_before_or_after_any_call_ends_as_if_it_had_not_been(
     kind: Any, errors: int, api: ApiServer, place: KubernetesPlace
@@ -433,6 +511,9 @@ def test_a_plain_service_has_no_shadow_step_and_seldon_copies_every_request(
     with pytest.raises(TargetError, match=r"plain Services cannot copy requests.*kind: seldon"):
         plain.target().shift(TWO, 0, "", shadow=True)
     plain.target().rollback(None)
+    kserve = World(plain.api, replace(place, kind="kserve"))
+    with pytest.raises(TargetError, match=r"KServe cannot copy requests.*kind: seldon"):
+        kserve.target().shift(TWO, 0, "", shadow=True)
     seldon = World(plain.api, replace(place, kind="seldon"), plan=replace(PLAN, steps=(0, 100)))
     seldon.serve(ONE)
     seldon.approved = TWO
@@ -483,6 +564,8 @@ def test_all_that_is_wrong_with_a_place_is_said_at_once() -> None:
         )
     for part in ("namespace='ML'", "image='endpoint'", "mount the bucket as a claim", "replicas=0", "memory='much'"):
         assert part in str(caught.value)
+    with pytest.raises(SettingsError, match=r"pvc://shared/ml': Knative.*take https"):
+        KubernetesPlace("ml", "endpoint:1", "pvc://shared/ml", "endpoint", kind="kserve")
     with pytest.raises(SettingsError, match="without user and password") as secret:
         KubernetesPlace("ml", "endpoint:1", "https://user:hidden@host/releases", "endpoint")
     assert "hidden" not in str(secret.value)

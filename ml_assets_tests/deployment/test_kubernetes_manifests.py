@@ -10,6 +10,8 @@ import kubernetes_validate
 import pytest
 
 from ml_assets.deployment.kubernetes import manifests
+from ml_assets.deployment.kubernetes.kserve import inference_service, kept
+from ml_assets.deployment.kubernetes.kserve import predictor as kserve_predictor
 from ml_assets.deployment.kubernetes.names import base_of
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.pods import DRAIN, Packed, pod_spec
@@ -37,6 +39,7 @@ def rendered(place: KubernetesPlace) -> list[dict[str, Any]]:
         manifests.autoscaler(place, BASE, ONE.release),
         manifests.budget(BASE),
         manifests.network_policy(place, BASE),
+        kept(MODEL, BASE, RECORD),
     ]
 
 
@@ -74,6 +77,53 @@ def test_a_seldon_deployment_is_as_its_schema_has_it(place: KubernetesPlace, sha
     predictors[0]["trafic"] = 3
     with pytest.raises(jsonschema.ValidationError, match="trafic"):
         schema.validate(seldon_deployment(MODEL, BASE, predictors, RECORD))
+
+
+KSERVE = replace(HTTP, kind="kserve")
+
+
+def test_an_inference_service_is_as_its_schema_has_it() -> None:
+    schema = checker("kserve-inferenceservice-v1beta1")
+    made = kserve_predictor(KSERVE, MODEL, BASE, ONE) | {"canaryTrafficPercent": 25}
+    schema.validate(inference_service(MODEL, BASE, made))
+    with pytest.raises(jsonschema.ValidationError, match="canaryTrafic"):
+        schema.validate(inference_service(MODEL, BASE, made | {"canaryTrafic": 3}))
+
+
+def test_an_inference_service_asks_knative_for_nothing_that_it_takes_behind_a_flag_only() -> None:
+    """Fields that `PodSpecMask`, `ContainerMask` and `SecurityContextMask` of Knative let through by default."""
+    made = kserve_predictor(KSERVE, MODEL, BASE, ONE)
+    of_kserve = {"labels", "annotations", "minReplicas", "maxReplicas"}
+    assert made.keys() - of_kserve == {"automountServiceAccountToken", "enableServiceLinks", "containers", "volumes"}
+    assert {kind for volume in made["volumes"] for kind in volume.keys() - {"name"}} == {"emptyDir", "secret"}
+    (server,) = made["containers"]
+    taken = "name image imagePullPolicy command args env ports livenessProbe readinessProbe resources securityContext "
+    assert server.keys() <= {*taken.split(), "terminationMessagePolicy", "volumeMounts"}
+    assert server["name"] == "kserve-container", "KServe would call it so, and this would be another's field"
+    assert server["ports"] == [{"containerPort": 8080, "protocol": "TCP"}]
+    assert {server[each]["httpGet"]["port"] for each in ("livenessProbe", "readinessProbe")} == {8080}
+    context = server["securityContext"]
+    assert (context["runAsNonRoot"], context["readOnlyRootFilesystem"], context["allowPrivilegeEscalation"]) == (
+        True,
+        True,
+        False,
+    )
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert next(each for each in made["volumes"] if each["name"] == "keys")["secret"]["defaultMode"] == 0o444
+    assert (made["minReplicas"], made["maxReplicas"]) == (4, 8)
+    # Requests come to the container that Knative puts beside it.
+    ports = manifests.network_policy(KSERVE, BASE)["spec"]["ingress"][0]["ports"]
+    assert {8080, 8012, 9090} <= {each["port"] for each in ports}
+
+
+def test_releases_differ_in_nothing_that_kserve_hands_on_from_an_inference_service() -> None:
+    """Labels and annotations of the object: one that changed would make a revision."""
+    one, two = (inference_service(MODEL, BASE, kserve_predictor(KSERVE, MODEL, BASE, each)) for each in (ONE, TWO))
+    assert one["metadata"] == two["metadata"]
+    assert one["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Serverless"
+    labels = [each["spec"]["predictor"]["labels"]["ml-assets/release"] for each in (one, two)]
+    assert labels == [ONE.release.name, TWO.release.name]
 
 
 @pytest.mark.parametrize("place", [HTTP, CLAIM], ids=["http", "claim"])

@@ -2,10 +2,12 @@
 
 import functools
 import http.server
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import requests
 
 from ml_assets.deployment.archive import archive_of
 from ml_assets.deployment.kubernetes.counts import side_of
+from ml_assets.deployment.kubernetes.knative import knative_spec
 from ml_assets.deployment.kubernetes.names import PORT
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.pods import CLAIM, KEYS, RELEASES, STATE, Packed, pod_spec
@@ -59,8 +62,10 @@ def moved(container: dict[str, Any], folders: dict[str, Path], port: int) -> tup
         return text
 
     command = [here(each) for each in (*container["command"], *container["args"])]
-    assert command[0] == "python"
     named = {each["name"]: here(each["value"]) for each in container.get("env", []) if "value" in each}
+    if command[0] == "sh":
+        return command, named | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    assert command[0] == "python"
     return [sys.executable, *command[1:]], named
 
 
@@ -94,6 +99,36 @@ def test_the_rendered_containers_fetch_the_release_and_serve_it(
     side = side_of(metrics)
     # The one without a key was its caller's fault.
     assert (side.requests, side.errors, sum(side.latency.counts)) == (2, 0, 2)
+
+
+def test_the_one_container_of_knative_fetches_the_release_and_then_serves_it(
+    small: Project, release: Path, storage: str, tmp_path: Path
+) -> None:
+    """A shell runs it, whose process is the server in the end, so that it gets the signal to stop."""
+    place = KubernetesPlace("ml", "registry/endpoint:1.0", storage, "endpoint", kind="kserve")
+    packed = Packed.of(small.settings.releases, MODEL, Release.named(release.name))
+    (container,) = knative_spec(place, MODEL, packed)["containers"]
+    folders = {RELEASES: tmp_path / "releases", KEYS: tmp_path / "secret", STATE: tmp_path / "state"}
+    for each in folders.values():
+        each.mkdir()
+    (folders[KEYS] / "keys").write_text("of-the-secret\n")
+    port = free_port()
+    command, named = moved(container, folders, port)
+    with served(tmp_path, port, command, **named) as url:
+        golden = msgspec.json.decode((release / GOLDEN).read_bytes())
+        body = {"rows": golden["rows"], "looked_up": golden["looked_up"]}
+        where = f"{url}/models/{MODEL}/predict"
+        answer = requests.post(where, json=body, headers={"X-API-Key": "of-the-secret"}, timeout=10)
+        assert answer.json()["predictions"] == golden["answers"]
+    with pytest.raises(requests.ConnectionError):  # terminated with the process that was started
+        requests.get(f"{url}/health", timeout=5)
+    # Other bytes than those that were approved: nothing is served, and nothing of them is read by the shell.
+    spoilt = replace(packed, digest="$(touch spoilt); " + "ab" * 20)
+    command, named = moved(knative_spec(place, MODEL, spoilt)["containers"][0], folders, port)
+    ended = subprocess.run(command, env=os.environ | named, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "was approved; copy the release there again" in ended.stderr
+    assert not (tmp_path / "spoilt").exists()
 
 
 def test_a_release_on_a_claim_is_fetched_from_where_it_is_mounted(

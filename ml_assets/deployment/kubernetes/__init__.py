@@ -1,1 +1,1 @@
-"""Kubernetes as a target: plain Services or Seldon Core, through the official client."""
+"""Kubernetes as a target: plain Services, Seldon Core or KServe, through the official client."""

@@ -1,7 +1,7 @@
 """One namespace of a cluster over its API, by the official client: apply, scale, list, watch, delete, ask a pod.
 
 Objects are plain dictionaries, as they are on the wire: kinds that a client of another version does not know yet, and
-those of Seldon, go the same way as all others.
+those of Seldon and KServe, go the same way as all others.
 """
 
 import contextlib
@@ -19,12 +19,14 @@ from ml_assets.errors import TargetError, TargetUnavailableError
 
 PATHS = {
     "Service": ("/api/v1", "services"),
+    "ConfigMap": ("/api/v1", "configmaps"),
     "Pod": ("/api/v1", "pods"),
     "Deployment": ("/apis/apps/v1", "deployments"),
     "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers"),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets"),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies"),
     "SeldonDeployment": ("/apis/machinelearning.seldon.io/v1", "seldondeployments"),
+    "InferenceService": ("/apis/serving.kserve.io/v1beta1", "inferenceservices"),
 }
 CONNECT, READ = 10.0, 30.0  # seconds
 PAUSE = 0.5  # seconds before a list after a watch that was closed

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_assets.deployment.kubernetes.cluster import Cluster
 from ml_assets.deployment.kubernetes.names import RELEASE
-from ml_assets.deployment.kubernetes.pods import SERVER
+from ml_assets.deployment.kubernetes.pods import SERVERS
 from ml_assets.deployment.targets import Histogram, Observation, Side
 from ml_assets.errors import TargetError
 
@@ -57,7 +57,7 @@ def count(cluster: Cluster, pods: Iterable[dict[str, Any]], key: str | None) -> 
     found = []
     for pod in pods:
         about, statuses = pod["metadata"], pod.get("status", {}).get("containerStatuses", [])
-        restarts = sum(each["restartCount"] for each in statuses if each["name"] == SERVER)
+        restarts = sum(each["restartCount"] for each in statuses if each["name"] in SERVERS)
         side = side_of(cluster.of_pod(about["name"], "/metrics", key).decode()) if answers(pod) else None
         found.append(Counted(about["uid"], about["labels"][RELEASE], restarts, side))
     return found

@@ -9,6 +9,7 @@ from ml_assets.deployment.kubernetes.pods import Packed, pod_labels, pod_spec
 from ml_assets.deployment.targets import Release
 
 PROGRESS = 300  # seconds after which pods that are not ready are given up
+QUEUE_PROXY = (8012, 8013, 8022, 8112, 9090, 9091)  # where Knative's container beside ours is asked
 BUSY = 70  # percent of the CPU asked for, from which on pods are added
 
 
@@ -91,11 +92,15 @@ def budget(base: str) -> dict[str, Any]:
 
 
 def network_policy(place: KubernetesPlace, base: str) -> dict[str, Any]:
-    """Pods are asked at their one port, and ask names, the place of releases and the online store."""
+    """Pods are asked at their one port, and ask names, the place of releases and the online store.
+
+    Knative has requests go to a container of its own beside ours, and asks that one how busy it is.
+    """
     ports = {place.online_port}
     if not place.claim:
         address = urlsplit(place.releases)
         ports.add(address.port or (443 if address.scheme == "https" else 80))
+    asked = (PORT, *QUEUE_PROXY) if place.kind == "kserve" else (PORT,)
     dns = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -104,7 +109,7 @@ def network_policy(place: KubernetesPlace, base: str) -> dict[str, Any]:
         "spec": {
             "podSelector": {"matchLabels": selected(base)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"protocol": "TCP", "port": PORT}]}],
+            "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in asked]}],
             "egress": [{"ports": [*dns, *({"protocol": "TCP", "port": port} for port in sorted(ports))]}],
         },
     }

@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ml_assets.errors import SettingsError
 
-Kind = Literal["plain", "seldon"]
+Kind = Literal["plain", "seldon", "kserve"]
 MOST_REPLICAS = 100  # their counts are kept in annotations, of which an object has 256 KiB
 
 _DNS = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
@@ -26,9 +26,11 @@ class KubernetesPlace:
             `pvc://claim/path` for a PersistentVolumeClaim that all nodes can mount.
         secret: Secret of the namespace. `keys` holds the keys that callers send, one a line; `online_store`, if there
             is one, the address of the Redis server.
-        kind: what splits the traffic: plain Services, whose replicas carry the weights, or Seldon Core.
-        replicas: pods of a model; with plain Services the share of a challenger comes in steps of one of them.
-        most_replicas: up to which they are scaled by their CPU while no rollout is under way; None: they are not.
+        kind: what splits the traffic: plain Services, whose replicas carry the weights, Seldon Core, or KServe.
+        replicas: pods of a model; with plain Services the share of a challenger comes in steps of one of them, with
+            KServe a challenger has as many as the champion.
+        most_replicas: up to which they are scaled by their CPU while no rollout is under way (with KServe: by the
+            requests that they answer at a time, and always); None: they are not.
         cpu, memory: what a pod asks for; it gets no more memory than that.
         context: of the kubeconfig; empty: the current one. Without any kubeconfig: the cluster that this runs in.
         online_port: of the Redis server, which pods may then reach.
@@ -73,8 +75,13 @@ class KubernetesPlace:
         elif not re.fullmatch(f"{_HTTP}|{_CLAIM}", self.releases):
             why = "neither https://host/path, without user and password, nor pvc://claim/path"
             found.append(("releases", self.releases if "@" not in self.releases else "(not shown)", why))
-        if self.kind not in ("plain", "seldon"):
-            found.append(("kind", self.kind, "there are plain and seldon"))
+        if self.kind not in get_args(Kind):
+            found.append(("kind", self.kind, f"there are {', '.join(get_args(Kind))}"))
+        if self.kind == "kserve" and self.claim:
+            why = (
+                "Knative, which KServe lets run the pods, mounts claims only where that was switched on; take https://"
+            )
+            found.append(("releases", self.releases, why))
         if not 1 <= self.replicas <= MOST_REPLICAS:
             found.append(("replicas", self.replicas, f"1 to {MOST_REPLICAS}"))
         if self.most_replicas is not None and not self.replicas <= self.most_replicas <= MOST_REPLICAS:

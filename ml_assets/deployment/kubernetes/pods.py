@@ -16,6 +16,7 @@ from ml_assets.errors import TargetError
 from ml_assets.serving.bundle import MANIFEST, sha256
 
 SERVER, FETCH = "server", "fetch"
+SERVERS = (SERVER, "kserve-container")  # the second name is the only one that KServe takes
 USER = 10001  # of the image
 RELEASES, KEYS, STATE, CLAIM = "/opt/ml/releases", "/etc/ml-assets", "/var/lib/ml-assets", "/mnt/releases"
 DRAIN, GRACE = 5, 45  # seconds: for the Services to forget a pod, and then for its requests (the server's own 30)
@@ -73,9 +74,9 @@ def pod_spec(place: KubernetesPlace, model: str, base: str, packed: Packed) -> d
                 "labelSelector": {"matchLabels": selected(base)},
             }
         ],
-        "initContainers": [_fetch(place, model, packed)],
-        "containers": [_server(place)],
-        "volumes": _volumes(place),
+        "initContainers": [fetch_container(place, model, packed)],
+        "containers": [server_container(place)],
+        "volumes": volumes_of(place),
     }
 
 
@@ -98,7 +99,8 @@ def _container(place: KubernetesPlace, name: str) -> dict[str, Any]:
     }
 
 
-def _fetch(place: KubernetesPlace, model: str, packed: Packed) -> dict[str, Any]:
+def fetch_container(place: KubernetesPlace, model: str, packed: Packed) -> dict[str, Any]:
+    """The container that brings a release."""
     file = f"{model}/{packed.release.name}.tar.gz"
     mounts = [{"name": "releases", "mountPath": RELEASES}]
     if place.claim:
@@ -113,7 +115,8 @@ def _fetch(place: KubernetesPlace, model: str, packed: Packed) -> dict[str, Any]
     }
 
 
-def _server(place: KubernetesPlace) -> dict[str, Any]:
+def server_container(place: KubernetesPlace) -> dict[str, Any]:
+    """The container that serves it."""
     online = {"secretKeyRef": {"name": place.secret, "key": "online_store", "optional": True}}
     return _container(place, SERVER) | {
         "command": ["python", "-m", "ml_assets.serving"],
@@ -148,7 +151,8 @@ def _probe(path: str, period: int, failures: int) -> dict[str, Any]:
     }
 
 
-def _volumes(place: KubernetesPlace) -> list[dict[str, Any]]:
+def volumes_of(place: KubernetesPlace) -> list[dict[str, Any]]:
+    """The volumes of both."""
     keys = {"secretName": place.secret, "defaultMode": 0o440, "items": [{"key": "keys", "path": "keys"}]}
     volumes: list[dict[str, Any]] = [
         {"name": "releases", "emptyDir": {}},

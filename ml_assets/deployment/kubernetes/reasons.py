@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_assets.deployment.kubernetes.cluster import Cluster
 from ml_assets.deployment.kubernetes.counts import answers
-from ml_assets.deployment.kubernetes.pods import SERVER
+from ml_assets.deployment.kubernetes.pods import SERVERS
 from ml_assets.errors import TargetUnavailableError
 
 MOST = 500  # characters of a reason
@@ -29,7 +29,7 @@ def refusal_of(cluster: Cluster, pods: Sequence[dict[str, Any]], failed: str) ->
 
 def _runs(pod: dict[str, Any]) -> bool:
     containers = pod.get("status", {}).get("containerStatuses", [])
-    return any(each["name"] == SERVER and "running" in each.get("state", {}) for each in containers)
+    return any(each["name"] in SERVERS and "running" in each.get("state", {}) for each in containers)
 
 
 def _refused(cluster: Cluster, pod: str) -> str:

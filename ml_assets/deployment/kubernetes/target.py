@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+from ml_assets.deployment.kubernetes.kserve import KServeTarget
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
 from ml_assets.deployment.targets import Target
+
+KINDS: dict[str, type[PlainTarget] | type[SeldonTarget] | type[KServeTarget]] = {
+    "plain": PlainTarget,
+    "seldon": SeldonTarget,
+    "kserve": KServeTarget,
+}
 
 
 def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | None) -> Target:
@@ -15,5 +22,4 @@ def target_of(place: KubernetesPlace, model: str, releases: Path, key: str | Non
         releases: folder of releases here, by which pods know the bytes that were approved.
         key: that the servers ask for: one of those in the place's Secret.
     """
-    kinds: dict[str, type[PlainTarget] | type[SeldonTarget]] = {"plain": PlainTarget, "seldon": SeldonTarget}
-    return kinds[place.kind](place, model, releases, key)
+    return KINDS[place.kind](place, model, releases, key)
