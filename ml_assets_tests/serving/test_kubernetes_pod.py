@@ -125,7 +125,9 @@ def test_the_one_container_of_knative_fetches_the_release_and_then_serves_it(
     # Other bytes than those that were approved: nothing is served, and nothing of them is read by the shell.
     spoilt = replace(packed, digest="$(touch spoilt); " + "ab" * 20)
     command, named = moved(knative_spec(place, MODEL, spoilt)["containers"][0], folders, port)
-    ended = subprocess.run(command, env=os.environ | named, cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, env=os.environ | named, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20
+    )
     assert ended.returncode == 1
     assert "was approved; copy the release there again" in ended.stderr
     assert not (tmp_path / "spoilt").exists()
