@@ -19,12 +19,14 @@ from ml_assets.automation.due import contiguous, due_data, due_training
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.jobs import REASON_TAG, by_hand
 from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
+from ml_assets.automation.rollout import due_rollout, rollout_requests
 from ml_assets.component import TabularModel
 from ml_assets.errors import ModelDefinitionError, RunFailedError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, note
 from ml_assets.model import Model
 from ml_assets.records import read_latest
+from ml_assets.resources import ServingResource
 from ml_assets.rollouts import LakeJournal
 from ml_assets.serving.online import OnlineStore, open_online
 from ml_assets.settings import PROJECT_ROOT, Settings
@@ -59,7 +61,8 @@ def model_of(settings: Settings, name: str) -> Model:
 
 
 def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None]) -> list[str]:
-    """Run what is due of a model: its data, then training, judgement and deployment if the data calls for them.
+    """Run what is due of a model: its data, then training, judgement and deployment if the data calls for them, else
+    the next steps of a rollout.
 
     At last what became of the endpoint's answers.
 
@@ -78,6 +81,8 @@ def materialize_due(settings: Settings, model: Model, tell: Callable[[str], None
     if training.assets:
         note(lake, model.name, Decision("training", "asked for", training.reason, list(training.assets)))
     runs += _execute(model, training_requests(model, training), tell)
+    if not training.assets:
+        runs += _execute(model, rollout_requests(model, lake, due_rollout(model, lake, serving_of(settings))), tell)
     return runs + materialize_feedback(settings, model, tell)
 
 
@@ -130,6 +135,14 @@ def replay(settings: Settings, model: Model, tell: Callable[[str], None]) -> tup
     requests = [by_hand(model, _with_partition(model, days[0]), days, "replay") for days in contiguous(broken)]
     _execute(model, requests, tell)
     return before, _rejected(lake, model)
+
+
+def serving_of(settings: Settings) -> ServingResource:
+    """Where models serve in an environment."""
+    online = settings.online_store.get_secret_value()
+    return ServingResource(
+        home=str(settings.home), releases=str(settings.releases), port=settings.endpoint_port, online=online
+    )
 
 
 def _online(settings: Settings, model: Model) -> OnlineStore:

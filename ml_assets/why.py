@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from ml_assets.automation.due import due_data, due_training
 from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.rollout import due_rollout
 from ml_assets.errors import SourceError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
+from ml_assets.materialize import serving_of
 from ml_assets.model import Model
 from ml_assets.records import read_latest
 from ml_assets.serving.online import open_online
@@ -40,6 +42,8 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
         tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
     if not served.needs:
         tell("  feedback  up to date")
+    rollout = due_rollout(model, lake, serving_of(settings))
+    tell(f"  rollout   {rollout.reason}")
     training = due_training(model, lake)
     state = f"due: {', '.join(training.assets)}: " if training.assets else ""
     tell(f"  training  {state}{training.reason}")

@@ -106,7 +106,10 @@ def endpoint(model: Model) -> dg.AssetsDefinition:
                     matured=matured(model, tables, journal.states, releases / model.name),
                 )
             except TargetError as error:
-                raise (refusal or error) from error
+                if refusal is None:
+                    raise
+                context.log.warning(f"what serves could not be looked after meanwhile: {error}")
+                raise refusal from None
             described, states = target.describe(), journal.states()
             for each in states[len(before) :]:
                 context.log.info(f"{each.challenger.name} {each.phase.value}: {each.reason}")

@@ -23,6 +23,7 @@ from ml_assets.assets.online_features import is_behind, online_basis
 from ml_assets.assets.outcomes import outcomes_basis
 from ml_assets.assets.raw_data import raw_basis
 from ml_assets.assets.trained_model import training_inputs
+from ml_assets.deployment.rollout import Phase
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.errors import OnlineStoreError
@@ -383,6 +384,8 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
             f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}",
             wanted=rows > 0,
         )
+    if under_way := _rolled_out(latest):
+        return DueTraining((), under_way, wanted=True)
     ready = trained.recorded_at + parse_duration(retrain.cooldown)
     if now < ready:
         return DueTraining(
@@ -392,6 +395,16 @@ def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: d
             wanted=True,
         )
     return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
+
+
+def _rolled_out(latest: Latest) -> str:
+    """What is being rolled out; empty if nothing is. New data wait for it, or versions that supersede each other day by
+    day would never take the champion's place. It takes `endpoint.limit` at most.
+    """
+    served = latest.get("endpoint", WHOLE)
+    if served is None or served.details["phase"] is None or Phase(served.details["phase"]).over:
+        return ""
+    return f"{served.details['challenger'] or 'a release'} is being rolled out; new data wait until that is decided"
 
 
 def contiguous(days: Iterable[str]) -> list[list[str]]:

@@ -133,6 +133,26 @@ def test_changed_data_waits_for_enough_rows_and_for_the_cooldown(small: Project,
     assert due(cooldown="4h")[0] != ()
 
 
+def test_new_data_wait_while_a_version_is_rolled_out_and_other_parameters_do_not(small: Project, copy: Lake) -> None:
+    model, latest = small.model(), small.latest()
+    features, served = latest.get("features", "2025-01-02"), latest.get("endpoint", WHOLE)
+    assert features is not None
+    assert served is not None
+    append_records(copy, model.name, [replace(features, content="changed again", recorded_at=datetime.now(UTC))])
+
+    def due(phase: str) -> tuple[tuple[str, ...], str]:
+        details = served.details | {"phase": phase, "challenger": "2-ab12"}  # type: ignore[union-attr]
+        append_records(copy, model.name, [replace(served, details=details, recorded_at=datetime.now(UTC))])
+        found = due_training(model, copy)
+        return found.assets, found.reason
+
+    assert due("baking") == ((), "2-ab12 is being rolled out; new data wait until that is decided")
+    estimator = model.spec.estimator.model_copy(update={"params": {"n_estimators": 5}})
+    changed = replace(model, spec=model.spec.model_copy(update={"estimator": estimator}))
+    assert due_training(changed, copy).reason == "code or parameters changed"
+    assert due("rolled back")[0] == ("trained_model", "metrics", "endpoint")
+
+
 def test_days_become_stretches_without_gaps() -> None:
     days = ["2025-02-01", "2025-01-30", "2025-01-31", "2025-02-03"]
     assert contiguous(days) == [["2025-01-30", "2025-01-31", "2025-02-01"], ["2025-02-03"]]
@@ -140,7 +160,7 @@ def test_days_become_stretches_without_gaps() -> None:
     assert contiguous([]) == []
 
 
-def test_a_server_that_does_not_serve_what_it_should_is_brought_back(small: Project) -> None:
+def test_a_server_that_does_not_serve_what_it_should_is_brought_back(small: Project, copy: Lake) -> None:
     model = small.model()
     served = small.latest().get("endpoint", WHOLE)
     assert served is not None
@@ -148,3 +168,9 @@ def test_a_server_that_does_not_serve_what_it_should_is_brought_back(small: Proj
     assert due_training(model, small.lake, health=healthy).assets == ()
     for wrong in ({}, {"models": {}}, {"models": {"late_deliveries": {"release": "0-old"}}}):
         assert due_training(model, small.lake, health=wrong).assets == ("endpoint",)
+    judged = small.latest().get("metrics", WHOLE)
+    assert judged is not None
+    refused = replace(judged, details=judged.details | {"approved": False}, recorded_at=datetime.now(UTC))
+    append_records(copy, model.name, [refused])
+    assert due_training(model, copy, health=healthy).assets == ()
+    assert due_training(model, copy, health={}).reason.startswith("the endpoint server does not serve 1-")

@@ -20,6 +20,7 @@ from ml_assets.ml.verdict import Verdict
 from ml_assets.serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, PIPELINE, REFERENCE, SCHEMA
 from ml_assets.serving.scorer import Scorer
 from ml_assets.status import tell_status
+from ml_assets_tests.endpoint import brought
 from ml_assets_tests.pipelines import fitted_on
 from ml_assets_tests.project import Project, free_port
 from ml_assets_tests.releases import sealed
@@ -58,7 +59,7 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
 ) -> None:
     release, pipeline = released(small, cleaned, DecisionTreeClassifier(max_depth=3), target.releases)
     assert {each.name for each in release.iterdir()} == {*ALWAYS, PIPELINE}
-    address, answers = target.bring(NAME, release)
+    address, answers = brought(target, NAME, release.name)
     wanted = pipeline.predict_proba(model_inputs(small.model().features.compute(cleaned.head(20))))
     assert [each["score"] for each in answers] == wanted[:, 1].tolist()
     health = target.health()
@@ -68,8 +69,9 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
     assert serves["scorer_reason"].startswith("DecisionTreeClassifier is not on the list (SimpleImputer without")
     told: list[str] = []
     none = {"raw": 0, "cleaned": 0, "rejected": 0, "duplicates": 0}
-    about = {"partitions": 0, "rows": none, "judged": None, "serves": serves, "refused_release": None}
-    tell_status({"endpoint": address, "models": {NAME: about}}, told.append)
+    about = {"partitions": 0, "rows": none, "judged": None, "serves": serves}
+    about |= {"rollout": None, "refused_release": None}
+    tell_status({"endpoint": address, "prediction_log": None, "models": {NAME: about}}, told.append)
     assert f"  scorer  scikit-learn: {serves['scorer_reason']}" in told
     rows = msgspec.json.decode((release / GOLDEN).read_bytes())["rows"][:1]
     refused = requests.post(address, json={"rows": [rows[0] | {"order_value": 1e300}]}, timeout=10)
