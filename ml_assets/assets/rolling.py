@@ -40,10 +40,12 @@ def plan_of(model: Model) -> Plan:
     """How a challenger of this model gets its traffic."""
     said, tolerated = model.spec.endpoint, model.spec.endpoint.tolerate
     on_sagemaker = said.target == "sagemaker"
-    # Where SageMaker moves the traffic there are no steps of ours. Without captured data, and in pods, nobody sees the
-    # scores.
+    # Where SageMaker moves the traffic there are no steps of ours. Without captured data nobody sees the scores, and of
+    # pods nobody sees values, for which there are no edges that suit every model.
     steps = () if on_sagemaker and said.sagemaker.traffic != "weights" else tuple(said.canary)
-    blind = said.target == "kubernetes" or (on_sagemaker and not said.sagemaker.capture)
+    blind = (on_sagemaker and not said.sagemaker.capture) or (
+        said.target == "kubernetes" and model.spec.task == "regression"
+    )
     return Plan(
         steps=steps,
         bake=parse_duration(said.bake),

@@ -133,7 +133,7 @@ class Predict:
         if PROBE in headers:
             self.measured.probed(model)
         if status == 200:
-            self.measured.answered(model, by.version, len(sent.rows), time.perf_counter() - started)
+            self.measured.answered(model, by.version, answered.answers, time.perf_counter() - started)
         else:
             self.measured.count(model, status)
         await _send(send, status, kind, content, ((REQUEST_ID, name.encode()), *extra))

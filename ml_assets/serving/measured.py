@@ -1,11 +1,14 @@
 """What the server counts, as Prometheus reads it at `GET /metrics`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ml_assets.serving.observed import SHARES
 from ml_assets.serving.prediction_log import PredictionLog
 from ml_assets.serving.served import Served
 
@@ -33,6 +36,16 @@ class Measured:
             registry=self._registry,
         )
         self.waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
+        self._scores = Histogram(
+            "ml_assets_scores",
+            "Scores of the first row of each request, of the last of two classes or of each of several.",
+            ["model", "name"],
+            buckets=SHARES,
+            registry=self._registry,
+        )
+        self._invalid = Counter(
+            "ml_assets_invalid_answers", "Answers that are none: NaN, infinite.", ["model"], registry=self._registry
+        )
         self._probes = Counter(
             "ml_assets_probes",
             "Requests that asked not to be logged; they are among the requests too.",
@@ -45,16 +58,32 @@ class Measured:
         # Looking a label up costs more than counting.
         self._by_status: dict[tuple[str, int], Counter] = {}
         self._by_model: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._by_score: dict[tuple[str, str], Histogram] = {}
 
-    def answered(self, model: str, version: str, rows: int, seconds: float) -> None:
+    def answered(self, model: str, version: str, answers: Sequence[dict[str, Any]], seconds: float) -> None:
         """Count an answered request."""
         self.count(model, 200)
         known = self._by_model.get((model, version))
         if known is None:
             known = self._rows.labels(model, version), self._seconds.labels(model)
             self._by_model[model, version] = known
-        known[0].inc(rows)
+        known[0].inc(len(answers))
         known[1].observe(seconds)
+        first = answers[0]
+        score = first.get("score")
+        for name, value in (("score", score),) if score is not None else first.get("scores", {}).items():
+            self._scored(model, name, value)
+        if (value := first.get("value")) is not None and not isfinite(value):
+            self._invalid.labels(model).inc()
+
+    def _scored(self, model: str, name: str, value: float) -> None:
+        if not isfinite(value):
+            self._invalid.labels(model).inc()
+            return
+        known = self._by_score.get((model, name))
+        if known is None:
+            known = self._by_score[model, name] = self._scores.labels(model, name)
+        known.observe(value)
 
     def probed(self, model: str) -> None:
         """Count a request that is not logged because its caller said so."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +100,9 @@ def test_the_rendered_containers_fetch_the_release_and_serve_it(
     side = side_of(metrics)
     # The one without a key was its caller's fault.
     assert (side.requests, side.errors, sum(side.latency.counts)) == (2, 0, 2)
+    scores, first = side.scores["score"], golden["answers"][0]["score"]
+    assert sum(scores.counts) == 2, "of the first row of each request"
+    assert scores.counts[bisect_left(scores.edges, first)] == 2
 
 
 def test_the_one_container_of_knative_fetches_the_release_and_then_serves_it(
