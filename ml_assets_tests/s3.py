@@ -109,6 +109,9 @@ def s3_server() -> Iterator[S3]:
         iam.put_user_policy(UserName="tests", PolicyName="all", PolicyDocument=json.dumps(allow))
         key = iam.create_access_key(UserName="tests")["AccessKey"]
         requests.post(f"{url}/moto-api/reset-auth", data=b"0", timeout=10)
+        # boto3's own session, which MLflow asks for, keeps the keys that it found first: those of another server.
+        boto3.DEFAULT_SESSION = None
         yield S3(url, key["AccessKeyId"], key["SecretAccessKey"])
     finally:
+        boto3.DEFAULT_SESSION = None
         moto.stop()
