@@ -20,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ml_assets.errors import MlAssetsError
 from ml_assets.serving.bodies import CSV, JSON, Sent, UnsupportedError, csv_of, read_body, rows_of_csv, rows_of_json
@@ -74,7 +75,7 @@ class Predict:
         self.log = log
         self.other_kinds = other_kinds
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, at = time.perf_counter(), now_in_microseconds()
         model, status, stage, name = NO_MODEL, 200, "arrive", new_id()
         extra: tuple[tuple[bytes, bytes], ...] = ()
@@ -191,7 +192,7 @@ async def _send(send: Any, status: int, kind: str, content: bytes, extra: Any = 
     await send({"type": "http.response.body", "body": content})
 
 
-def create_app(releases: Path, online: str | None = None, options: Options | None = None) -> Starlette:
+def create_app(releases: Path, online: str | None = None, options: Options | None = None) -> ASGIApp:
     """The ASGI app over the releases below a folder, or over the one that the folder is.
 
     Args:
@@ -200,8 +201,8 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
     options = options or Options()
     served = Served(releases, online, options.seconds)
     log = PredictionLog(options.journal, durable=options.durable) if options.journal else None
-    keys, measured = Keys(options), Measured(served, log)
-    room = Room(options.max_waiting, measured.waiting.set)
+    room = Room(options.max_waiting)
+    keys, measured = Keys(options), Measured(served, room, log)
 
     async def health(request: Request) -> Response:
         logging_to = log.health() if log else {"mode": "off"}
@@ -252,8 +253,9 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
 
     predict = Predict(served, options, keys, measured, room, log, other_kinds=False)
     invoke = Predict(served, options, keys, measured, room, log, other_kinds=True)
-    return Starlette(
+    routes = Starlette(
         routes=[
+            # For what is asked there with another method; see `app` below.
             Route("/predict", predict, methods=["POST"]),
             Route("/models/{model}/predict", predict, methods=["POST"]),
             Route("/models/{model}/rollout", rollout),
@@ -267,6 +269,31 @@ def create_app(releases: Path, online: str | None = None, options: Options | Non
         ],
         lifespan=watch,
     )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette's way to a route takes a tenth of a prediction's time.
+        if (model := _predicts(scope)) is not None:
+            scope["path_params"] = {"model": model} if model else {}
+            await predict(scope, receive, send)
+        else:
+            await routes(scope, receive, send)
+
+    return app
+
+
+def _predicts(scope: Scope) -> str | None:
+    """The model that a request wants a prediction of; empty: the only one; None if it wants something else.
+
+    >>> _predicts({"type": "http", "method": "POST", "path": "/models/orders/predict"})
+    'orders'
+    """
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    path: str = scope["path"]
+    if path == "/predict":
+        return ""
+    model = path.removeprefix("/models/").removesuffix("/predict")
+    return model if model and path == f"/models/{model}/predict" and "/" not in model else None
 
 
 def _json(value: Any, status: int = 200) -> Response:

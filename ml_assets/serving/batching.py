@@ -1,6 +1,7 @@
 """Requests that wait while others are scored are scored together next. Nobody waits for company."""
 
 import asyncio
+import functools
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,20 @@ SLOW = 0.05  # seconds of one scoring
 PROVEN, FEW = 20, 2
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiting:
+    """A request until it is answered.
+
+    Attributes:
+        outcome: its answers, or what is wrong with it.
+        told: who is to be told of the outcome; None as long as the request comes and looks itself.
+    """
+
     rows: list[Any]
     looked_up: Any
-    answer: "asyncio.Future[Answered]"
+    outcome: Answered | Exception | None = None
+    told: "asyncio.Future[None] | None" = None
+    given_up: bool = False
 
 
 class Batcher:
@@ -50,34 +60,41 @@ class Batcher:
 
     async def predict(self, rows: list[Any], looked_up: Any = None) -> Answered:
         """As `Scorer.answer`."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answered] = loop.create_future()
-        self._waiting.append(_Waiting(rows, looked_up, answer))
-        if not self._busy:
-            self._busy = True
-            loop.call_soon(self._next, loop)
-        return await answer
+        one = _Waiting(rows, looked_up)
+        self._waiting.append(one)
+        try:
+            await asyncio.sleep(0)  # those that came in the same turn of the event loop are there then
+            if one.outcome is None:
+                if not self._busy:
+                    self._score_what_waits()
+                if one.outcome is None:
+                    one.told = asyncio.get_running_loop().create_future()
+                    await one.told
+        finally:
+            one.given_up = one.outcome is None
+        assert one.outcome is not None
+        if isinstance(one.outcome, Exception):
+            raise one.outcome
+        return one.outcome
 
-    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Score what waits now, as far as it goes together."""
-        batch = self._take()
-        if not batch:
-            self._busy = False
-        elif sum(len(each.rows) for each in batch) <= self._inline and not self._apart:
+    def _score_what_waits(self) -> None:
+        """Score what waits, as far as it goes together: here, or in a thread, which goes on with what came since."""
+        while batch := self._take():
+            if self._apart or sum(len(each.rows) for each in batch) > self._inline:
+                self._busy, self._began = True, time.monotonic()
+                loop = asyncio.get_running_loop()
+                scoring = loop.run_in_executor(self._executor, _score, self._scorer, batch)
+                scoring.add_done_callback(functools.partial(self._scored, batch))
+                return
             began = time.monotonic()
             self._deliver(batch, _score(self._scorer, batch))
             self._took(time.monotonic() - began)
-            loop.call_soon(self._next, loop)
-        else:
-            self._began = time.monotonic()
-            scoring = loop.run_in_executor(self._executor, _score, self._scorer, batch)
-            scoring.add_done_callback(lambda done: self._scored(loop, batch, done))
 
-    def _scored(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], done: "asyncio.Future[Any]") -> None:
+    def _scored(self, batch: list[_Waiting], done: "asyncio.Future[list[Answered | Exception]]") -> None:
         self._took(self.seconds)
-        self._began = 0.0
+        self._busy, self._began = False, 0.0
         self._deliver(batch, done.result())
-        self._next(loop)
+        self._score_what_waits()
 
     def _took(self, seconds: float) -> None:
         """Let a challenger into the event loop, or send it back. One slow scoring says nothing: the machine is busy."""
@@ -94,7 +111,7 @@ class Batcher:
         rows = 0
         while self._waiting:
             each = self._waiting[0]
-            if each.answer.cancelled():
+            if each.given_up:
                 self._waiting.popleft()
                 continue
             rows += len(each.rows)
@@ -107,12 +124,9 @@ class Batcher:
     @staticmethod
     def _deliver(batch: list[_Waiting], outcomes: list[Answered | Exception]) -> None:
         for each, outcome in zip(batch, outcomes, strict=True):
-            if each.answer.done():
-                continue
-            if isinstance(outcome, Exception):
-                each.answer.set_exception(outcome)
-            else:
-                each.answer.set_result(outcome)
+            each.outcome = outcome
+            if each.told is not None and not each.told.done():
+                each.told.set_result(None)
 
 
 def _score(scorer: Scorer, batch: list[_Waiting]) -> list[Answered | Exception]:

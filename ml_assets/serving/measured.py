@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from ml_assets.serving.observed import SHARES
 from ml_assets.serving.prediction_log import PredictionLog
+from ml_assets.serving.room import Room
 from ml_assets.serving.served import Served
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -19,7 +20,7 @@ NO_MODEL = ""  # of a request that names none that serves
 class Measured:
     """The counters of one server."""
 
-    def __init__(self, served: Served, log: PredictionLog | None = None) -> None:
+    def __init__(self, served: Served, room: Room, log: PredictionLog | None = None) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "ml_assets_requests",
@@ -35,7 +36,8 @@ class Measured:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self.waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
+        waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
+        waiting.set_function(lambda: room.waiting)
         self._scores = Histogram(
             "ml_assets_scores",
             "Scores of the first row of each request, of the last of two classes or of each of several.",

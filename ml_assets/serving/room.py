@@ -1,7 +1,7 @@
 """How much may wait: a server that is asked for more than it can answer says so at once, instead of collapsing."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ml_assets.errors import MlAssetsError
 
@@ -19,9 +19,8 @@ class Room:
         waiting: how many there are.
     """
 
-    def __init__(self, most: int, told: Callable[[float], None]) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
-        self._told = told
         self.waiting = 0
 
     @contextlib.contextmanager
@@ -34,9 +33,7 @@ class Room:
         if self.waiting and self.waiting + rows > self._most:
             raise BusyError(f"{self.waiting:,} rows wait already, and there is room for {self._most:,}; come again")
         self.waiting += rows
-        self._told(self.waiting)
         try:
             yield
         finally:
             self.waiting -= rows
-            self._told(self.waiting)

@@ -14,7 +14,9 @@ import requests
 from ml_assets.errors import SettingsError
 from ml_assets.serving.__main__ import serve
 from ml_assets.serving.bundle import GOLDEN
+from ml_assets.serving.measured import Measured
 from ml_assets.serving.room import BusyError, Room
+from ml_assets.serving.served import Served
 from ml_assets_tests.drills.fuzz import fuzz
 from ml_assets_tests.project import wait_until
 
@@ -93,16 +95,16 @@ def test_a_larger_request_than_allowed_is_refused(guarded: tuple[str, Path], rel
 
 
 def test_who_finds_no_room_is_told_so_and_the_first_always_finds_some() -> None:
-    told: list[float] = []
-    room = Room(10, told.append)
+    room = Room(10)
     said = "50 rows wait already, and there is room for 10"
     with room.taken(50), pytest.raises(BusyError, match=said), room.taken(1):
         pass
     with room.taken(8), room.taken(2), pytest.raises(BusyError), room.taken(1):
         pass
+    measured = Measured(Served(Path(), None, 1.0), room)
     with room.taken(10):
-        assert told[-1] == 10
-    assert told[-1] == 0
+        assert b"ml_assets_waiting_rows 10.0" in measured.text()
+    assert b"ml_assets_waiting_rows 0.0" in measured.text()
 
 
 def test_a_body_that_does_not_arrive_leaves_others_alone(guarded: tuple[str, Path], release: Path) -> None:
