@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -105,14 +105,13 @@ class Project:
     def active(self) -> Iterator[None]:
         """Make this project the environment of this process."""
         before = dict(os.environ)
-        for name in [name for name in os.environ if name.startswith("ML_ASSETS_") or name == "DAGSTER_HOME"]:
-            del os.environ[name]
-        os.environ.update(self.variables)
+        others = {name: value for name, value in before.items() if not name.startswith("ML_ASSETS_")}
+        others.pop("DAGSTER_HOME", None)
+        change_environment(others | self.variables)
         try:
             yield
         finally:
-            os.environ.clear()
-            os.environ.update(before)
+            change_environment(before)
 
     def environment(self) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if not name.startswith("ML_ASSETS_")} | self.variables
@@ -237,6 +236,19 @@ class Project:
             yield log
         finally:
             end_session(process)
+
+
+def change_environment(wanted: Mapping[str, str]) -> None:
+    """Make these the variables of this process, and touch no other.
+
+    The C library moves them to another place when their number grows, and a native thread that reads one at that moment
+    (of Delta Lake or Ray) ends the process. To remove all and set them again did that each time.
+    """
+    for name in os.environ.keys() - wanted.keys():
+        del os.environ[name]
+    for name, value in wanted.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
