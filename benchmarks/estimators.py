@@ -29,7 +29,7 @@ from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.splits import Columns, Sides
 from ml_assets.ml.training import encode, train
 from ml_assets.settings import PROJECT_ROOT, Settings
-from ml_assets.spec import Estimator, Split, Training
+from ml_assets.spec.training import Estimator, Split, Training
 from ml_assets_tests.steps import refresh
 
 BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"

@@ -254,7 +254,7 @@ def _tell(name: str, once: Callable[[int], Any], times: int) -> float:
 def new_day(rounds: int) -> None:
     """Print what a group's new day costs beside its whole year."""
     from ml_assets.ml.groups import DAY, KNOWN, Group, Known, aggregate
-    from ml_assets.spec import GroupSpec
+    from ml_assets.spec.tables import GroupSpec
     from ml_assets_tests.project import DEMO
 
     spec = GroupSpec(name="history", entity="restaurant_id", aggregates={"distance_km": ["mean", "std", "count"]})
@@ -291,7 +291,7 @@ def new_day(rounds: int) -> None:
 
 def _contract(folder: Path) -> Any:
     from ml_assets.loading import load_model
-    from ml_assets.spec import ModelSpec
+    from ml_assets.spec.model import ModelSpec
 
     attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
     return load_model(ModelSpec.model_validate(attributes, strict=False), folder).contract

@@ -22,7 +22,7 @@ from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.training import build_pipeline
 from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.graph import Graph
-from ml_assets.spec import Estimator
+from ml_assets.spec.training import Estimator
 
 ROWS, NUMBERS, TEXTS, CATEGORIES = 20_000, 12, 6, 10
 FOREST = Estimator(params={"n_estimators": 100, "max_depth": 10, "random_state": 0, "n_jobs": 1})

@@ -11,7 +11,7 @@ from ml_assets.automation import build_automation
 from ml_assets.loading import load_model
 from ml_assets.model import Model
 from ml_assets.settings import Settings
-from ml_assets.spec import ModelSpec
+from ml_assets.spec.model import ModelSpec
 
 
 class TabularModel(dg.Component):

@@ -23,7 +23,9 @@ from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.ml.lookups import Lookup
 from ml_assets.model import Model, possible, readable
-from ml_assets.spec import AnySource, GroupSpec, LookupSpec, ModelSpec
+from ml_assets.spec.model import ModelSpec
+from ml_assets.spec.sources import AnySource
+from ml_assets.spec.tables import GroupSpec, LookupSpec
 
 
 def load_model(spec: ModelSpec, folder: Path, access: Access | None = None) -> Model:

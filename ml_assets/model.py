@@ -24,7 +24,8 @@ from ml_assets.ml.lookups import Lookup
 from ml_assets.ml.purity import Possible
 from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import Feed
-from ml_assets.spec import AnySource, ModelSpec
+from ml_assets.spec.model import ModelSpec
+from ml_assets.spec.sources import AnySource
 
 
 @dataclass(frozen=True)

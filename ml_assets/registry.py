@@ -20,7 +20,7 @@ from ml_assets.ml.features import Features
 from ml_assets.ml.trained_on import TrainedOn, digest_of_files
 from ml_assets.ml.verdict import Verdict
 from ml_assets.provenance import CODE, FACTS
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 VERDICT_TAG = "ml_assets.verdict"
 FACTS_TAG = "ml_assets.facts"  # digest of what a version was made from, which its MLflow run holds

@@ -20,7 +20,7 @@ from ml_assets.lake import Lake
 from ml_assets.materialize import model_of
 from ml_assets.provenance import environment
 from ml_assets.settings import Settings
-from ml_assets.spec import Estimator
+from ml_assets.spec.training import Estimator
 
 
 def retrain(settings: Settings, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.rollout import due_rollout
 from ml_assets.errors import SourceError
 from ml_assets.lake import WHOLE, Lake

@@ -22,7 +22,9 @@ from ml_assets.ml.splits import Columns, Sides, split_rows
 from ml_assets.ml.trained_on import TrainedOn
 from ml_assets.ml.training import train
 from ml_assets.ml.verdict import Asked, Verdict, require_approval
-from ml_assets.spec import PRIMARY, Estimator, Gates, Metrics, Split, Task, Training
+from ml_assets.spec.base import Task
+from ml_assets.spec.judging import PRIMARY, Gates, Metrics
+from ml_assets.spec.training import Estimator, Split, Training
 
 NUMBERS, TEXT = ["distance", "items"], "zone"
 KEY = Columns(["order"])

@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from ml_assets.ml.inputs import model_inputs
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 FORESTS = (RandomForestClassifier, ExtraTreesClassifier, RandomForestRegressor, ExtraTreesRegressor)
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)

@@ -18,7 +18,7 @@ from ml_assets.lake import Lake
 from ml_assets.loading import load_model
 from ml_assets.model import Model
 from ml_assets.records import read_latest
-from ml_assets.spec import ModelSpec
+from ml_assets.spec.model import ModelSpec
 from ml_assets_tests.steps import refresh
 
 CONTRACT = """

@@ -160,7 +160,7 @@ def test_the_endpoint_server_loads_neither_dagster_nor_mlflow() -> None:
 
 def test_python_users_make_the_same_component_from_a_spec(project: Project) -> None:
     from ml_assets import TabularModel
-    from ml_assets.spec import ModelSpec
+    from ml_assets.spec.model import ModelSpec
 
     folder = project.add_demo_model()
     spec = project.model().spec

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ml_assets.spec import ModelSpec
+from ml_assets.spec.model import ModelSpec
 
 LEAST: dict[str, Any] = {
     "name": "m",

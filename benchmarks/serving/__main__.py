@@ -205,8 +205,6 @@ def main() -> None:
             print(f"{name:<22}not measured, see below")
         else:
             print(told(name, found[name]), flush=True)
-    if LOG_ON not in names():
-        print("ml-assets has no prediction log in this version")
     asked_for = wanted(found) if OURS in found else []
     for what, value, least in asked_for:
         print(f"{'' if value >= least else 'MISSED: '}{what}: {value:.2f}, asked for {least:g}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.environments import environment_in
 from benchmarks.serving.model import NAME, Exported
-from ml_assets.settings import PROJECT_ROOT, Settings
+from ml_assets.settings import PROJECT_ROOT
 
 HERE = Path(__file__).parent
 LOCK = PROJECT_ROOT / "requirements.lock"
@@ -48,9 +48,8 @@ class Server:
 
 
 def names() -> list[str]:
-    """All servers; ours with a prediction log only where there is one."""
-    logs = [LOG_ON, LOG_DURABLE] if "prediction_log" in Settings.model_fields else []
-    return [OURS, *logs, *_PACKAGES]
+    """All servers."""
+    return [*LOGS, *_PACKAGES]
 
 
 def environment_of(name: str, folder: Path) -> Path:
@@ -83,8 +82,7 @@ def server(name: str, python: Path, exported: Exported, home: Path) -> Server:
 
     if name in LOGS:
         variables = {"ML_ASSETS_HOME": str(home), "PYTHONPATH": str(PROJECT_ROOT)}
-        if "prediction_log" in Settings.model_fields:
-            variables["ML_ASSETS_PREDICTION_LOG"] = LOGS[name]
+        variables["ML_ASSETS_PREDICTION_LOG"] = LOGS[name]
         command = [str(python), "-m", "ml_assets.serving", str(exported.releases), "{port}"]
         return Server(
             name,

@@ -26,7 +26,7 @@ from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.registry import FACTS_TAG
 from ml_assets.resources import ComputeResource, LakeResource, TrackingResource
-from ml_assets.spec import Estimator
+from ml_assets.spec.training import Estimator
 
 
 def training_inputs(model: Model, latest: Latest) -> str:

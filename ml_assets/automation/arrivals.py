@@ -4,8 +4,8 @@ import json
 
 import dagster as dg
 
-from ml_assets.assets.naming import INPUTS_TAG, key_of
-from ml_assets.automation.attempts import must_wait
+from ml_assets.assets.naming import key_of
+from ml_assets.automation.attempts import must_wait, that_may_go
 from ml_assets.automation.due import DueData, due_data
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.requests import data_requests
@@ -36,13 +36,7 @@ def arrivals_sensor(model: Model) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=reason)
         tables = lake.open()
         due = _due(model, tables, feature_store.online(model))
-        requests, waiting = [], []
-        for request in data_requests(model, due):
-            wait = must_wait(context.instance, model, request.tags[INPUTS_TAG])
-            if wait is None:
-                requests.append(request)
-            else:
-                waiting.append(wait)
+        requests, waiting = that_may_go(context.instance, model, data_requests(model, due))
         if requests:
             asked = [stretch for stretch in due.stretches() if not must_wait(context.instance, model, stretch.digest)]
             reason = "; ".join(sorted({each.reason for each in asked}))

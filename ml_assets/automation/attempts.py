@@ -1,5 +1,6 @@
 """How often the same attempt failed, and whether it may be made again."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -8,6 +9,20 @@ from ml_assets.assets.naming import INPUTS_TAG
 from ml_assets.automation.jobs import MODEL_TAG
 from ml_assets.model import Model
 from ml_assets.waits import MOST_ATTEMPTS, wait_after
+
+
+def that_may_go(
+    instance: dg.DagsterInstance, model: Model, requests: Iterable[dg.RunRequest]
+) -> tuple[list[dg.RunRequest], list[str]]:
+    """Of some run requests those that may be made now, and why the others may not."""
+    ready, waiting = [], []
+    for request in requests:
+        wait = must_wait(instance, model, request.tags[INPUTS_TAG])
+        if wait is None:
+            ready.append(request)
+        else:
+            waiting.append(wait)
+    return ready, waiting
 
 
 def must_wait(instance: dg.DagsterInstance, model: Model, digest: str, now: datetime | None = None) -> str | None:

@@ -3,8 +3,7 @@
 import dagster as dg
 
 from ml_assets.assets import SERVED
-from ml_assets.assets.naming import INPUTS_TAG
-from ml_assets.automation.attempts import must_wait
+from ml_assets.automation.attempts import that_may_go
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.jobs import feedback_job_name
 from ml_assets.automation.reports import unreported
@@ -29,13 +28,7 @@ def feedback_sensor(model: Model) -> dg.SensorDefinition:
             return dg.SensorResult(skip_reason=reason)
         tables = lake.open()
         due = due_feedback(model, tables, serving.target().journal, certain=False)
-        requests, waiting = [], []
-        for request in feedback_requests(model, due):
-            wait = must_wait(context.instance, model, request.tags[INPUTS_TAG])
-            if wait is None:
-                requests.append(request)
-            else:
-                waiting.append(wait)
+        requests, waiting = that_may_go(context.instance, model, feedback_requests(model, due))
         if requests:
             reason = "; ".join(sorted({need.reason for need in due.needs.values()}))
             note(tables, model.name, Decision("feedback", "asked for", reason, list(SERVED), len(due.needs)))

@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from ml_assets.automation.due import DueData, DueTraining
+from ml_assets.automation.due import DueData
+from ml_assets.automation.due_training import DueTraining
 from ml_assets.automation.jobs import feedback_request, run_request
 from ml_assets.model import Model
 

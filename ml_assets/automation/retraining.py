@@ -5,7 +5,8 @@ import contextlib
 import dagster as dg
 
 from ml_assets.automation.attempts import must_wait
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due import due_data
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.requests import training_requests
 from ml_assets.automation.under_way import busy
 from ml_assets.errors import SourceError

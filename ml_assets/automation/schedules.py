@@ -4,8 +4,9 @@ import dagster as dg
 
 from ml_assets.assets import JUDGED
 from ml_assets.assets.naming import key_of
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.jobs import feedback_job_name
 from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.automation.under_way import busy

@@ -13,7 +13,7 @@ from ml_assets.ml import skops_store
 from ml_assets.serving.bundle import GRAPH, ONNX, PIPELINE, SCIKIT_LEARN
 from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.graph import Graph
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ml_assets.ml.evaluation import scores_of
 from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.threshold import decide
 from ml_assets.serving.graph import Graph
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 OF_TREES, OTHERWISE = 1e-9, 1e-6  # between two scores
 FEW = 30  # rows, and values, by which the feature is found that differs

@@ -9,7 +9,7 @@ import polars as pl
 from ml_assets.deployment.decision import Matured
 from ml_assets.deployment.rollout import Phase, State
 from ml_assets.ml.matured import losses_of
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 
 def steps_of(states: Sequence[State]) -> list[tuple[datetime, datetime | None]]:

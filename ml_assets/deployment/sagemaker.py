@@ -37,7 +37,7 @@ from ml_assets.digests import digest_of
 from ml_assets.errors import ReleaseError, TargetError, TargetUnavailableError
 from ml_assets.serving.bundle import GOLDEN, REFERENCE
 from ml_assets.serving.scorer import require_equal
-from ml_assets.spec import SageMaker
+from ml_assets.spec.endpoint import SageMaker
 
 STABLE, CHALLENGER = "stable", "challenger"
 ASKED, STAGED, MODEL = "ml-assets:asked", "ml-assets:staged", "ml-assets:model"

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from ml_assets.durations import parse_duration
-from ml_assets.spec import SageMaker
+from ml_assets.spec.endpoint import SageMaker
 
 
 def endpoint_config(spec: SageMaker, variants: dict[str, tuple[str, int]], captured: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ml_assets.errors import UnlistedError
 from ml_assets.ml.bootstrap import Interval, draws
 from ml_assets.serving.fitted import Fitted
 from ml_assets.serving.graph import Graph
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 ROWS, SECONDS = 200, 2.0
 

@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 
 from ml_assets.ml.evaluation import Scored, calibration_sums
-from ml_assets.spec import LOWER_IS_BETTER
+from ml_assets.spec.base import LOWER_IS_BETTER
 
 RESAMPLES = 1000
 LEVEL = 0.95

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ml_assets.spec import Calibration
+from ml_assets.spec.training import Calibration
 
 
 def responses_of(pipeline: Any, inputs: pd.DataFrame) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ml_assets.ml.bootstrap import LEVEL, differences, percentiles
 from ml_assets.ml.evaluation import Scored, measure
-from ml_assets.spec import LOWER_IS_BETTER
+from ml_assets.spec.base import LOWER_IS_BETTER
 
 Outcome = Literal["no champion", "is the champion", "same model", "better", "worse", "alike", "inconclusive"]
 

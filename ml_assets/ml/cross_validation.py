@@ -10,7 +10,7 @@ import pandas as pd
 from ml_assets.errors import TrainingError
 from ml_assets.ml.compute import Compute
 from ml_assets.ml.fitting import fit
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 
 @dataclass(frozen=True)

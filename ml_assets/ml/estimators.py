@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from types import NoneType
 from typing import Any, Literal
 
-from ml_assets.spec import Search, Task
+from ml_assets.spec.base import Task
+from ml_assets.spec.training import Search
 
 
 @dataclass(frozen=True)

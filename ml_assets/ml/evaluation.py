@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.ml.threshold import decide
-from ml_assets.spec import METRICS, Task
+from ml_assets.spec.base import METRICS, Task
 
 CALIBRATION_BINS = 10
 

@@ -17,8 +17,9 @@ from ml_assets.ml.splits import Sides
 from ml_assets.ml.suspicion import Suspect, most_telling
 from ml_assets.ml.trained_on import TrainedOn
 from ml_assets.ml.training import encode
-from ml_assets.spec import LOWER_IS_BETTER, METRICS, Gates, Task
-from ml_assets.spec import Metrics as Judging
+from ml_assets.spec.base import LOWER_IS_BETTER, METRICS, Task
+from ml_assets.spec.judging import Gates
+from ml_assets.spec.judging import Metrics as Judging
 
 MOST_TRAINING_ROWS = 10_000  # of which the gap and single features are measured
 

@@ -14,7 +14,7 @@ from ml_assets.lake import PARTITION
 from ml_assets.ml.evaluation import Scored, measure
 from ml_assets.ml.predictions import ASKED, KEY, TIME, answer_types
 from ml_assets.ml.training import KNOWN_AT
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 OUTCOME = "outcome_"  # before the columns of an outcome
 KNOWN = "known_at"

@@ -8,7 +8,8 @@ from typing import Any
 from ml_assets.ml.bootstrap import LEVEL, UNKNOWN
 from ml_assets.ml.evidence import Evidence, gap
 from ml_assets.ml.training import better
-from ml_assets.spec import LOWER_IS_BETTER, METRICS, Gates
+from ml_assets.spec.base import LOWER_IS_BETTER, METRICS
+from ml_assets.spec.judging import Gates
 
 
 @dataclass(frozen=True)

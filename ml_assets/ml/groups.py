@@ -18,7 +18,7 @@ from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.ml.days import end_of_day
 from ml_assets.ml.joins import AVAILABLE_AT, Join
-from ml_assets.spec import GroupSpec
+from ml_assets.spec.tables import GroupSpec
 
 DAY, KNOWN = "_day", "_known"  # of an event: the day from which it counts, and the moment in it
 _NEVER = np.iinfo(np.int64).max

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ml_assets.ml.evaluation import Scored, metric
-from ml_assets.spec import LOWER_IS_BETTER, Task
+from ml_assets.spec.base import LOWER_IS_BETTER, Task
 
 ROWS = 500
 REPEATS = 2

@@ -6,7 +6,7 @@ import polars as pl
 
 from ml_assets.ml.cleaning import SOURCE, STRAY, Judged
 from ml_assets.ml.validation import TABLE
-from ml_assets.spec import Limits
+from ml_assets.spec.sources import Limits
 
 
 def exceeded(limits: Limits, rows: pl.DataFrame, judged: Judged, sizes: Mapping[str, int] | None = None) -> str | None:

@@ -12,7 +12,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.ml.joins import AVAILABLE_AT, Join, moment
-from ml_assets.spec import LookupSpec
+from ml_assets.spec.tables import LookupSpec
 
 
 @dataclass(frozen=True)

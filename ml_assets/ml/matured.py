@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ml_assets.ml.feedback import OUTCOME, scored
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 
 class Losses(NamedTuple):

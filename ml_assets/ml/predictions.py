@@ -20,7 +20,7 @@ from ml_assets.serving.journal import Entry
 from ml_assets.serving.options import Options
 from ml_assets.serving.reasons import restored
 from ml_assets.serving.scorer import Scorer, require_equal
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 KEY, REQUEST, FEATURE = "key_", "request_", "feature_"  # before names that the model's folder gives
 TIME = pl.Datetime("us", "UTC")

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.errors import TrainingError
-from ml_assets.spec import LOWER_IS_BETTER, Dimension, Search
+from ml_assets.spec.base import LOWER_IS_BETTER
+from ml_assets.spec.training import Dimension, Search
 
 SEED = 42
 

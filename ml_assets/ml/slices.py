@@ -10,7 +10,7 @@ import polars as pl
 
 from ml_assets.ml.bootstrap import LEVEL, spread
 from ml_assets.ml.evaluation import Scored, metric
-from ml_assets.spec import LOWER_IS_BETTER
+from ml_assets.spec.base import LOWER_IS_BETTER
 
 MOST_VALUES = 20  # of a column, the most frequent ones; a column of numbers with more is cut into quarters
 FEWEST_OF_A_CLASS = 10  # rows of each of two classes, or a slice says nothing

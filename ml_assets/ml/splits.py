@@ -12,7 +12,7 @@ import polars as pl
 from ml_assets.durations import parse_duration
 from ml_assets.errors import TrainingError
 from ml_assets.ml.days import end_of_day
-from ml_assets.spec import Split
+from ml_assets.spec.training import Split
 
 
 @dataclass(frozen=True)

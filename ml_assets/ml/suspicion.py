@@ -8,7 +8,7 @@ import polars as pl
 
 from ml_assets.ml.bootstrap import Interval, intervals
 from ml_assets.ml.evaluation import Scored, metric
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 BINS = 64
 

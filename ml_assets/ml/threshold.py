@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_assets.errors import TrainingError
-from ml_assets.spec import CostObjective, F1Objective, Objective, RecallObjective
+from ml_assets.spec.training import CostObjective, F1Objective, Objective, RecallObjective
 
 
 @dataclass(frozen=True)

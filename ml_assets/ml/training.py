@@ -24,7 +24,8 @@ from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.search import Found, Memory, Watch, find
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.weights import weights_of_classes, weights_of_rows
-from ml_assets.spec import DEFAULT_PARAMS, LOWER_IS_BETTER, Estimator, Search, Split, Task, Threshold, Training
+from ml_assets.spec.base import LOWER_IS_BETTER, Task
+from ml_assets.spec.training import DEFAULT_PARAMS, Estimator, Search, Split, Threshold, Training
 
 KNOWN_AT = "_known_at"
 

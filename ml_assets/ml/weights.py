@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from ml_assets.errors import TrainingError
-from ml_assets.spec import ClassWeights
+from ml_assets.spec.training import ClassWeights
 
 
 def weights_of_rows(rows: pl.DataFrame, column: str, key: Sequence[str], place: str) -> np.ndarray:

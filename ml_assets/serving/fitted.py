@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from ml_assets.errors import InvalidRequestError
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 
 class Fitted:

@@ -9,7 +9,7 @@ from ml_assets.sources.batch import Batch, Calendar, Source
 from ml_assets.sources.files import FileSource, LocalObjects
 from ml_assets.sources.http import HttpBatches
 from ml_assets.sources.s3 import S3Objects
-from ml_assets.spec import AnySource, FilesSource, HttpSource
+from ml_assets.spec.sources import AnySource, FilesSource, HttpSource
 
 __all__ = ["Batch", "Calendar", "Source", "open_source"]
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from ml_assets.spec import AnySource
+from ml_assets.spec.sources import AnySource
 
 
 @dataclass(frozen=True, order=True)

@@ -14,7 +14,7 @@ from ml_assets.errors import SourceError
 from ml_assets.sources.batch import Batch
 from ml_assets.sources.formats import format_of, read_rows
 from ml_assets.sources.patterns import fixed_part
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 
 
 class Objects(Protocol):

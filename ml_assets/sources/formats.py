@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from ml_assets.errors import BatchContentError, SourceError
-from ml_assets.spec import AnySource
+from ml_assets.spec.sources import AnySource
 
 _FORMATS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "data": "csv", "jsonl": "jsonl", "ndjson": "jsonl"}
 _PACKED = (".gz", ".zst")

@@ -20,7 +20,7 @@ from ml_assets.sources.formats import read_rows
 from ml_assets.sources.json_rows import frame_of
 from ml_assets.sources.pages import Answer, download, tag_of
 from ml_assets.sources.web import Web
-from ml_assets.spec import HttpSource
+from ml_assets.spec.sources import HttpSource
 
 DAY = "{day}"
 AT_ONCE = 4  # days that are asked for at the same time

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 from ml_assets.errors import SourceError
 from ml_assets.sources.json_rows import rows_at, text_at
 from ml_assets.sources.web import Web
-from ml_assets.spec import HttpSource
+from ml_assets.spec.sources import HttpSource
 
 MOST_PAGES = 10_000
 

@@ -11,7 +11,7 @@ from ml_assets.sources import aws
 from ml_assets.sources.batch import Batch
 from ml_assets.sources.notifications import Notifications
 from ml_assets.sources.patterns import fixed_part, matches
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 
 _ADVICE = {
     "NoSuchBucket": "create it or mend source.uri",

@@ -20,7 +20,7 @@ from ml_assets.sources.retries import with_retries
 from ml_assets.sources.sql_dialects import dialect_of
 from ml_assets.sources.sql_errors import explained, secrets_of
 from ml_assets.sources.sql_table import Table
-from ml_assets.spec import SqlSource
+from ml_assets.spec.sources import SqlSource
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from ml_assets.durations import parse_duration
 from ml_assets.errors import SourceError
 from ml_assets.sources.batch import Batch, Calendar
 from ml_assets.sources.sql_dialects import Dialect, as_polars, dialect_of
-from ml_assets.spec import SqlSource
+from ml_assets.spec.sources import SqlSource
 
 ROWS_AT_ONCE = 20_000  # fetched and turned into columns together
 

@@ -5,13 +5,15 @@ import pytest
 
 from ml_assets.assets.champion import NOTE
 from ml_assets.assets.raw_data import raw_basis
-from ml_assets.automation.due import contiguous, due_data, due_training
+from ml_assets.automation.due import contiguous, due_data
+from ml_assets.automation.due_training import due_training
 from ml_assets.errors import SourceUnavailableError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import Record, append_records, held
 from ml_assets.serving.online import open_online
 from ml_assets.sources.feed import survey
-from ml_assets.spec import Gates, Metrics, Retrain
+from ml_assets.spec.judging import Gates, Metrics
+from ml_assets.spec.operating import Retrain
 from ml_assets_tests.project import Project
 
 

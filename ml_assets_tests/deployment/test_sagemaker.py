@@ -24,8 +24,8 @@ from ml_assets.deployment.targets import Described, Histogram, Observation, Rele
 from ml_assets.errors import TargetError, TargetUnavailableError
 from ml_assets.sources import retries
 from ml_assets.sources.aws import client
-from ml_assets.spec import SageMaker as Spec
-from ml_assets.spec import Scaling
+from ml_assets.spec.endpoint import SageMaker as Spec
+from ml_assets.spec.endpoint import Scaling
 from ml_assets_tests.rollouts import Killed, MemoryJournal, MemoryRegistry
 from ml_assets_tests.sagemaker import IMAGE, ROLE, SageMaker, sagemaker_server, write_release
 

@@ -10,15 +10,13 @@ names.
 
 import argparse
 import sys
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from ml_assets.deployment.decision import Limits
 from ml_assets.deployment.rollout import Phase, Plan
 from ml_assets_tests.canary import FINDINGS, Canary, Looked
-from ml_assets_tests.project import SMALL_MODEL, Project
+from ml_assets_tests.drills.small import small_project
 
 STEPS = (5, 25)
 SECONDS = 300.0
@@ -46,14 +44,7 @@ def main() -> None:
     options.add_argument("--connections", type=int, default=16)
     given = options.parse_args()
     wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.create(Path(folder) / "project")
-        project.add_demo_model(**SMALL_MODEL)
-        project.land(8)
-        project.materialize()
-        project.target.stop()
-        home = Path(folder) / "canary"
-        home.mkdir()
+    with small_project() as (project, home):
         print("| challenger | ended | its requests | all requests | for | wrong answers |\n|---|---|---|---|---|---|")
         with Canary.running(project, home) as canary:
             for name in ("2-good", *FINDINGS):

@@ -16,7 +16,7 @@ import numpy as np
 
 from ml_assets.ml.comparison import compare
 from ml_assets.ml.evaluation import Scored
-from ml_assets.spec import Task
+from ml_assets.spec.base import Task
 
 KINDS: tuple[tuple[Task, str], ...] = (
     ("binary", "roc_auc"),

@@ -19,7 +19,8 @@ from ml_assets.assets import data_assets
 from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.training import build_pipeline, encode, label
 from ml_assets.settings import PROJECT_ROOT
-from ml_assets.spec import Estimator, Task
+from ml_assets.spec.base import Task
+from ml_assets.spec.training import Estimator
 from ml_assets_tests.drills.exactness import HEAD, Shown, compare, told
 from ml_assets_tests.pipelines import Fitted
 from ml_assets_tests.project import Project

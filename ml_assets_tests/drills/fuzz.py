@@ -13,7 +13,6 @@ import contextlib
 import random
 import socket
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,12 +24,10 @@ import msgspec
 import psutil
 import requests
 
-from ml_assets.lake import WHOLE
 from ml_assets.serving.bundle import GOLDEN
+from ml_assets_tests.drills.small import NAME, release_of, small_project
 from ml_assets_tests.endpoint import served
-from ml_assets_tests.project import SMALL_MODEL, Project
 
-NAME = "late_deliveries"
 PATHS = (
     *("/predict", f"/models/{NAME}/predict", "/invocations", "/models/none/predict", "/models//predict"),
     *(
@@ -294,16 +291,8 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=600)
     options.add_argument("--seed", type=int, default=1)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.create(Path(folder) / "project")
-        project.add_demo_model(**SMALL_MODEL)
-        project.land(8)
-        project.materialize()
-        project.target.stop()
-        record = project.latest().get("endpoint", WHOLE)
-        assert record is not None
-        release = project.settings.releases / NAME / record.details["release"]
-        found = fuzz(release, Path(folder) / "server", given.seconds, given.seed)
+    with small_project() as (project, folder):
+        found = fuzz(release_of(project), folder / "server", given.seconds, given.seed)
     print(f"{sum(found.statuses.values()):,} requests in {given.seconds:.0f} s, seed {given.seed}")
     print("answers: " + ", ".join(f"{status} {count:,}" for status, count in sorted(found.statuses.items())))
     print(f"memory: {found.memory[0]:.0f} MiB after the warm-up, {found.memory[-1]:.0f} MiB at the end")

@@ -24,7 +24,8 @@ import dagster as dg
 import polars as pl
 import psutil
 
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due import due_data
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.under_way import busy
 from ml_assets.demo.business import FIRST_DAY

@@ -9,14 +9,12 @@ holds; or, with `fsync`, if a single one is.
 """
 
 import argparse
-import contextlib
 import http.client
 import os
 import random
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -25,16 +23,13 @@ from pathlib import Path
 import msgspec
 import requests
 
-from ml_assets.lake import WHOLE
 from ml_assets.serving.bundle import GOLDEN
 from ml_assets.serving.journal import segments
 from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.prediction_log import MOST_ENTRIES
 from ml_assets.settings import JOURNAL
+from ml_assets_tests.drills.small import NAME, release_of, small_project
 from ml_assets_tests.endpoint import served
-from ml_assets_tests.project import SMALL_MODEL, Project
-
-NAME = "late_deliveries"
 
 
 @dataclass
@@ -146,18 +141,10 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=3)
     options.add_argument("--connections", type=int, default=16)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as last:
-        project = Project.create(Path(folder) / "project")
-        last.callback(project.target.stop)
-        project.add_demo_model(**SMALL_MODEL)
-        project.land(8)
-        project.materialize()
-        record = project.latest().get("endpoint", WHOLE)
-        assert record is not None
-        release = project.settings.releases / NAME / record.details["release"]
+    with small_project() as (project, folder):
         failed = []
         for way in ("on", "fsync"):
-            left = drill(release, Path(folder) / way, way, given.rounds, given.seconds, given.connections)
+            left = drill(release_of(project), folder / way, way, given.rounds, given.seconds, given.connections)
             most = max(each.missing for each in left)
             print(
                 f"{way}: {len(left)} servers killed, {sum(each.answered for each in left):,} answers arrived; missing "

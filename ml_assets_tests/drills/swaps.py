@@ -11,7 +11,6 @@ import argparse
 import http.client
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -22,14 +21,12 @@ from typing import Any
 
 import msgspec
 
-from ml_assets.lake import WHOLE
 from ml_assets.serving.bundle import GOLDEN, read_manifest, write_manifest
 from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.scorer import Scorer
+from ml_assets_tests.drills.small import NAME, release_of, small_project
 from ml_assets_tests.endpoint import served
-from ml_assets_tests.project import SMALL_MODEL, Project
 
-NAME = "late_deliveries"
 MOST = 3.0  # times the 99th percentile without swaps
 
 
@@ -136,18 +133,8 @@ def main() -> None:
     options.add_argument("--every", type=float, default=2)
     options.add_argument("--connections", type=int, default=16)
     given = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project.create(Path(folder) / "project")
-        project.add_demo_model(**SMALL_MODEL)
-        project.land(8)
-        project.materialize()
-        project.target.stop()
-        record = project.latest().get("endpoint", WHOLE)
-        assert record is not None
-        release = project.settings.releases / NAME / record.details["release"]
-        home = Path(folder) / "server"
-        home.mkdir()
-        calm, swapped, swaps = under_load(release, home, given.seconds, given.every, given.connections)
+    with small_project() as (project, home):
+        calm, swapped, swaps = under_load(release_of(project), home, given.seconds, given.every, given.connections)
     for name, load in (("without swaps", calm), (f"with {swaps} swaps", swapped)):
         print(
             f"{name}: {len(load.seconds):,} answers over {given.connections} connections, by version "

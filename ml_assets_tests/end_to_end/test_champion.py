@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from ml_assets.assets.champion import rival_on_record
-from ml_assets.automation.due import due_training
+from ml_assets.automation.due_training import due_training
 from ml_assets.errors import RunFailedError
 from ml_assets.lake import WHOLE
 from ml_assets.ml import skops_store

@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ml_assets.automation.due import due_training
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.reports import unreported
 from ml_assets.automation.under_way import busy
 from ml_assets.records import append_records, read_latest, writing

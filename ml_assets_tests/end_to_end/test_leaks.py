@@ -15,7 +15,7 @@ from ml_assets.digests import digest_of_frame
 from ml_assets.lake import Lake
 from ml_assets.loading import load_model
 from ml_assets.ml.training import label
-from ml_assets.spec import ModelSpec
+from ml_assets.spec.model import ModelSpec
 from ml_assets_tests.project import DEMO
 from ml_assets_tests.steps import refresh
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
-from ml_assets.automation.due import due_training
+from ml_assets.automation.due_training import due_training
 from ml_assets.digests import digest_of_fitted
 from ml_assets.errors import TrainingError
 from ml_assets.lake import WHOLE
@@ -26,7 +26,7 @@ from ml_assets.ml.compute import OnRay, missing_packages
 from ml_assets.ml.search import Params, Trial
 from ml_assets.records import Record
 from ml_assets.resources import ComputeResource
-from ml_assets.spec import Estimator, Search, Training
+from ml_assets.spec.training import Estimator, Search, Training
 from ml_assets_tests.end_to_end.test_tracking import runs
 from ml_assets_tests.ml.test_training import fit, rows
 from ml_assets_tests.project import PROGRAMS, PROJECT_ROOT, SMALL_MODEL, Project, wait_until

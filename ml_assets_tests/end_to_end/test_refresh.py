@@ -8,7 +8,8 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from ml_assets.automation.due import due_data, due_training
+from ml_assets.automation.due import due_data
+from ml_assets.automation.due_training import due_training
 from ml_assets.demo.business import FIRST_DAY
 from ml_assets.errors import RunFailedError, TrainingError
 from ml_assets.lake import WHOLE

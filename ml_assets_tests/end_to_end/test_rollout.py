@@ -11,7 +11,7 @@ import pytest
 import requests
 import yaml
 
-from ml_assets.automation.due import due_training
+from ml_assets.automation.due_training import due_training
 from ml_assets.automation.rollout import rollout_sensor
 from ml_assets.deployment.rollout import Phase, State
 from ml_assets.lake import WHOLE

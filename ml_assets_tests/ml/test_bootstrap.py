@@ -15,7 +15,7 @@ from ml_assets.ml.bootstrap import (
     spread,
 )
 from ml_assets.ml.evaluation import Scored, calibration_error, measure
-from ml_assets.spec import METRICS
+from ml_assets.spec.base import METRICS
 
 
 def scored(task: str, rows: int = 120, decimals: int = 1, seed: int = 3) -> Scored:

@@ -19,7 +19,8 @@ from ml_assets.ml.estimators import (
     Number,
     problems,
 )
-from ml_assets.spec import Search, Task
+from ml_assets.spec.base import Task
+from ml_assets.spec.training import Search
 
 FOREST = "sklearn.ensemble.RandomForestClassifier"
 

@@ -14,7 +14,7 @@ from ml_assets.ml.comparison import compare
 from ml_assets.ml.evidence import Rows, score
 from ml_assets.ml.gates import Gate, judge
 from ml_assets.ml.verdict import require_approval
-from ml_assets.spec import Gates
+from ml_assets.spec.judging import Gates
 from ml_assets_tests.falsification import (
     ALL,
     CASES,

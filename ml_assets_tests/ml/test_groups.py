@@ -15,7 +15,7 @@ from ml_assets.contract import Contract
 from ml_assets.digests import digest_of_frame
 from ml_assets.ml.groups import DAY, KNOWN, Group, Known, aggregate
 from ml_assets.ml.joins import AVAILABLE_AT
-from ml_assets.spec import GroupSpec
+from ml_assets.spec.tables import GroupSpec
 
 FIRST = date(2025, 3, 1)
 ALL = ["count", "sum", "mean", "min", "max", "std", "days_since_last"]

@@ -5,7 +5,7 @@ import pytest
 
 from ml_assets.ml.cleaning import Judged
 from ml_assets.ml.limits import exceeded
-from ml_assets.spec import Limits
+from ml_assets.spec.sources import Limits
 
 
 def rows(count: int, strays: int = 0) -> pl.DataFrame:

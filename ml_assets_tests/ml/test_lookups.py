@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from ml_assets.contract import Contract
 from ml_assets.ml.joins import join_table
 from ml_assets.ml.lookups import Lookup, refused
-from ml_assets.spec import LookupSpec
+from ml_assets.spec.tables import LookupSpec
 
 NOON = datetime(2025, 3, 1, 12)
 

@@ -16,7 +16,7 @@ from ml_assets.errors import TrainingError
 from ml_assets.ml.compute import Local
 from ml_assets.ml.search import Found, Memory, Params, Trial, find
 from ml_assets.ml.splits import Sides
-from ml_assets.spec import Estimator, Search, Training
+from ml_assets.spec.training import Estimator, Search, Training
 from ml_assets_tests.ml.test_training import LOGISTIC, fit, rows
 
 SPACE = {

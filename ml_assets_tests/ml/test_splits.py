@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ml_assets.errors import TrainingError
 from ml_assets.ml.days import end_of_day
 from ml_assets.ml.splits import Columns, folds, hash_of_key, split_rows
-from ml_assets.spec import Split
+from ml_assets.spec.training import Split
 
 KEY = Columns(["id"])
 BY_TIME = Columns(["id"], "at")

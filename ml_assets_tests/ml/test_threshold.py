@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ml_assets.errors import TrainingError
 from ml_assets.ml.threshold import choose, decide
-from ml_assets.spec import CostObjective, F1Objective, Objective, RecallObjective
+from ml_assets.spec.training import CostObjective, F1Objective, Objective, RecallObjective
 
 F1 = F1Objective(objective="f1")
 RECALL = RecallObjective(objective="recall", precision=0.75)

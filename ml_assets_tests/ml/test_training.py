@@ -18,7 +18,8 @@ from ml_assets.ml.inputs import model_inputs
 from ml_assets.ml.splits import Columns, Sides, folds
 from ml_assets.ml.threshold import choose
 from ml_assets.ml.training import Trained, build_pipeline, encode, label, train
-from ml_assets.spec import Calibration, CostObjective, Estimator, F1Objective, Split, Task, Training
+from ml_assets.spec.base import Task
+from ml_assets.spec.training import Calibration, CostObjective, Estimator, F1Objective, Split, Training
 
 FEATURES = Features.check([pl.col("x"), pl.col("zone")], {"x": pl.Float64(), "zone": pl.String()}, [], "test")
 

@@ -15,7 +15,7 @@ from ml_assets.lake import PARTITION, Lake
 from ml_assets.ml.cleaning import Cleaned, clean, read_rows
 from ml_assets.sources import Calendar, open_source
 from ml_assets.sources.feed import DifferentTypesError, Feed, read_partitions, survey
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 
 CALENDAR = Calendar("at", "America/New_York", date(2025, 1, 2))
 UtcTime = Annotated[pl.Datetime, "us", "UTC"]

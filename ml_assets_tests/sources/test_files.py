@@ -8,7 +8,7 @@ import pytest
 from ml_assets.errors import SourceError
 from ml_assets.sources import Source, open_source
 from ml_assets.sources.patterns import matches
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 
 
 def source(uri: str, **options: Any) -> Source:

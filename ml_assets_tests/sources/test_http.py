@@ -18,7 +18,7 @@ from ml_assets.lake import Lake
 from ml_assets.sources import Calendar, Source, http, open_source, retries, web
 from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.sources.json_rows import frame_of
-from ml_assets.spec import HttpSource
+from ml_assets.spec.sources import HttpSource
 from ml_assets_tests.api import Api, api_server
 from ml_assets_tests.faults import RESET, SILENT, TRUNCATED, Fault, Proxy, answer, faulty
 

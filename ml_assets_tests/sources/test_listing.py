@@ -12,7 +12,7 @@ from ml_assets.records import failed
 from ml_assets.sources import Batch
 from ml_assets.sources import listing as module
 from ml_assets.sources.listing import Listing, ListingFailedError
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 from ml_assets.waits import MOST_ATTEMPTS
 
 

@@ -8,7 +8,7 @@ from ml_assets.access import Access
 from ml_assets.errors import SourceError
 from ml_assets.sources import notifications, open_source, retries
 from ml_assets.sources.listing import Listing
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 from ml_assets_tests.faults import RESET, Proxy, answer, faulty
 from ml_assets_tests.s3 import S3, s3_server
 

@@ -9,7 +9,7 @@ import pytest
 from ml_assets.access import Access
 from ml_assets.errors import SourceError
 from ml_assets.sources import Source, aws, open_source, retries
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 from ml_assets_tests.faults import RESET, SILENT, TRUNCATED, Fault, Proxy, answer, faulty
 from ml_assets_tests.s3 import S3, s3_server
 

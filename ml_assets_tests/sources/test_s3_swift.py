@@ -9,7 +9,7 @@ import pytest
 from ml_assets.access import Access
 from ml_assets.errors import SourceError
 from ml_assets.sources import Source, open_source
-from ml_assets.spec import FilesSource
+from ml_assets.spec.sources import FilesSource
 from ml_assets_tests.faults import Proxy, faulty
 from ml_assets_tests.s3 import S3
 from ml_assets_tests.swift import programs, swift_server

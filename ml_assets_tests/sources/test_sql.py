@@ -26,7 +26,7 @@ from ml_assets.lake import Lake
 from ml_assets.sources import Batch, Calendar, Source, open_source, retries
 from ml_assets.sources.feed import Feed, read_partitions, survey
 from ml_assets.sources.listing import Listing
-from ml_assets.spec import SqlSource
+from ml_assets.spec.sources import SqlSource
 from ml_assets_tests.postgres import PASSWORD, Postgres, packaged_binaries, postgres_server
 from ml_assets_tests.project import free_port, wait_until
 

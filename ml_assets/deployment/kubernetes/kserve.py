@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ml_assets.deployment.kubernetes.cluster import Item
-from ml_assets.deployment.kubernetes.counts import answers, observation
+from ml_assets.deployment.kubernetes.counts import answers
 from ml_assets.deployment.kubernetes.knative import knative_spec
 from ml_assets.deployment.kubernetes.manifests import PROGRESS
 from ml_assets.deployment.kubernetes.names import MODEL, RELEASE, labels_of, own, require_name
@@ -149,9 +149,7 @@ class KServeTarget(Namespaced):
             self._write(record.step(self.counted(), self.now(), weight=weight))
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
-        """Both sides since the step began: `since` is not asked for, as pods count from their start."""
-        record = self._look()[1]
-        return observation(self.counted(), record.counted, record.stable, record.challenger, shadow=shadow)
+        return self.observed(self._look()[1], shadow=shadow)
 
     def promote(self, release: Release) -> None:
         require_name(release)

@@ -7,10 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ml_assets.deployment.kubernetes.cluster import Cluster, Item
-from ml_assets.deployment.kubernetes.counts import Counted, count
+from ml_assets.deployment.kubernetes.counts import Counted, count, observation
 from ml_assets.deployment.kubernetes.manifests import budget, network_policy
 from ml_assets.deployment.kubernetes.names import base_of, own
 from ml_assets.deployment.kubernetes.place import KubernetesPlace
+from ml_assets.deployment.kubernetes.record import Record
+from ml_assets.deployment.targets import Observation
 
 
 def _now() -> datetime:
@@ -49,6 +51,10 @@ class Namespaced:
     def counted(self) -> list[Counted]:
         """What they have counted."""
         return count(self.cluster, self.pods(), self.key)
+
+    def observed(self, record: Record, *, shadow: bool) -> Observation:
+        """Both sides since the step began, which is since what the record says that pods had counted by then."""
+        return observation(self.counted(), record.counted, record.stable, record.challenger, shadow=shadow)
 
     def surround(self) -> None:
         """Apply what pods need around them."""

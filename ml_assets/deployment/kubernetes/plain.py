@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ml_assets.deployment.kubernetes.cluster import Item
-from ml_assets.deployment.kubernetes.counts import observation
 from ml_assets.deployment.kubernetes.manifests import (
     autoscaler,
     deployment,
@@ -156,9 +155,7 @@ class PlainTarget(Namespaced):
         self._write(record.step(self.counted(), self.now(), weight=weight))
 
     def observe(self, since: datetime, *, shadow: bool) -> Observation:
-        """Both sides since the step began: `since` is not asked for, as pods count from their start."""
-        record = self._look().record
-        return observation(self.counted(), record.counted, record.stable, record.challenger, shadow=shadow)
+        return self.observed(self._look().record, shadow=shadow)
 
     def promote(self, release: Release) -> None:
         require_name(release)
