@@ -41,18 +41,19 @@ from ml_assets.ml.monitoring import (
     of_rejected,
     of_requests,
     of_stale,
+    outcome,
     sentence,
     table_of,
     until_it_is_over,
 )
 from ml_assets.ml.predictions import answer_types
 from ml_assets.model import Model
+from ml_assets.monitored import ASSET
 from ml_assets.records import TABLE as RECORDS
 from ml_assets.records import Basis, Latest, Record, read_latest
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.serving.bundle import REFERENCE, read_manifest
 
-ASSET = "monitoring"
 PROBES = "probes"
 _OF_A_DAY = ("statuses", "lost", "reasons", "p50_ms", "p99_ms", "versions", "not_joinable", "without_features")
 
@@ -148,6 +149,7 @@ def _day(model: Model, lake: Lake, latest: Latest, releases: Path, day: str, now
         "over": "yes" if over else "no",
         "final": came.details["final"] if came else "no outcomes",
         "wrong": sentence(findings),
+        "quality": outcome([each for each in findings if each.subject == "quality"]),
     }
     return Slice(table_of(findings), details)
 

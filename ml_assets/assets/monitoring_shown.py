@@ -8,13 +8,13 @@ import dagster as dg
 import polars as pl
 
 from ml_assets.lake import PARTITION, Lake
-from ml_assets.ml.monitoring import NOT_JUDGED, Finding, findings_of, sentence
+from ml_assets.ml.monitoring import Finding, findings_of, outcome
 from ml_assets.ml.monitoring_plots import draw
 from ml_assets.model import Model
+from ml_assets.monitored import ASSET, judged_days, monitored
 from ml_assets.records import Latest
 from ml_assets.spec.operating import Monitoring, Severity
 
-ASSET = "monitoring"
 SHOWN_DAYS = 60
 MOST_LINES = 20
 # The checks, by name: which subjects each is about.
@@ -54,10 +54,10 @@ def subject_specs(key: dg.AssetKey, watch: Monitoring) -> list[dg.AssetCheckSpec
 
 def subject_results(key: dg.AssetKey, model: Model, lake: Lake, latest: Latest) -> Iterator[dg.AssetCheckResult]:
     """The checks over the latest day that is over; of quality, the latest whose outcomes have had their time."""
-    days = judged_days(latest)
-    findings = {day: _findings(lake, model, [day]) for day in set(days.values()) if day}
+    over, final = judged_days(latest)
+    findings = {day: _findings(lake, model, [day]) for day in {over, final} if day}
     for name, subjects in JUDGED.items():
-        day = days["quality" if name == "quality" else ""]
+        day = final if name == "quality" else over
         about = [each for each in findings.get(day, []) if each.subject in subjects] if day else []
         wrong = [each for each in about if each.alarm]
         severe = severity_of(name, model.spec.monitoring) == "error"
@@ -69,29 +69,9 @@ def subject_results(key: dg.AssetKey, model: Model, lake: Lake, latest: Latest) 
             asset_key=key,
             check_name=name,
             severity=dg.AssetCheckSeverity.ERROR if severe else dg.AssetCheckSeverity.WARN,
-            description=f"{day or 'no day is over yet'}: {_outcome(about)}",
+            description=f"{day or 'no day is over yet'}: {outcome(about)}",
             metadata=metadata,
         )
-
-
-def judged_days(latest: Latest) -> dict[str, str | None]:
-    """The latest day that is over, and under `quality` the latest whose outcomes have had their time."""
-    records = latest.of(ASSET).items()
-    return {
-        "": max((day for day, each in records if each.details["over"] == "yes"), default=None),
-        "quality": max((day for day, each in records if each.details["final"] == "yes"), default=None),
-    }
-
-
-def _outcome(about: Sequence[Finding]) -> str:
-    if any(each.alarm for each in about):
-        return sentence(about)
-    if not about:
-        return f"{NOT_JUDGED}: there was nothing of it"
-    notes = sorted({each.note for each in about if each.note.startswith(NOT_JUDGED)})
-    if notes and not any(each.limit is not None and each.value is not None and not each.note for each in about):
-        return notes[0]
-    return "nothing is wrong"
 
 
 def table_md(findings: Sequence[Finding]) -> str:
@@ -111,18 +91,15 @@ def table_md(findings: Sequence[Finding]) -> str:
 
 def shown(model: Model, lake: Lake, latest: Latest, now: datetime) -> dict[str, dg.MetadataValue]:
     """What the UI shows beside a materialisation: what is wrong, and the last days in plots."""
-    days = judged_days(latest)
-    found = {name: _findings(lake, model, [day]) if day else [] for name, day in days.items()}
-    quality = [each for each in found["quality"] if each.subject == "quality"]
-    texts = {
-        "wrong": f"{days['']}: {sentence(found[''])}" if days[""] else "no day is over yet",
-        "quality": f"{days['quality']}: {_outcome(quality)}" if quality else "no outcomes have had their time yet",
+    known = monitored(latest) or {"day": "no day is over yet", "wrong": "", "quality_day": None, "quality": ""}
+    told = {
+        "wrong": dg.MetadataValue.text(f"{known['day']} {known['wrong']}".strip()),
+        "quality": dg.MetadataValue.text(f"{known['quality_day'] or ''} {known['quality']}".strip()),
     }
     first = str(now.astimezone(UTC).date() - timedelta(days=SHOWN_DAYS))
     some = [day for day in latest.of(ASSET) if day >= first]
     frame = lake.read(model.name, ASSET, some) if some else pl.DataFrame()
     plots = draw(frame, PARTITION, model.spec.primary_metric, model.name) if frame.height else {}
-    told = {name: dg.MetadataValue.text(text) for name, text in texts.items()}
     return told | {
         f"{name}_by_day": dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
         for name, png in plots.items()

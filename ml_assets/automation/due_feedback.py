@@ -6,13 +6,13 @@ from pathlib import Path
 from ml_assets.assets import SERVED
 from ml_assets.assets.feedback import ASSET as FEEDBACK
 from ml_assets.assets.feedback import feedback_bases
-from ml_assets.assets.monitoring import ASSET as MONITORING
 from ml_assets.assets.monitoring import monitoring_bases
 from ml_assets.assets.predictions import ASSET as PREDICTIONS
 from ml_assets.assets.predictions import predictions_basis, sizes_of_days
 from ml_assets.automation.due import DueData, Need
 from ml_assets.lake import Lake
 from ml_assets.model import Model
+from ml_assets.monitored import ASSET as MONITORING
 from ml_assets.records import State, problem_of, read_latest
 
 

@@ -108,6 +108,18 @@ def sentence(findings: Sequence[Finding]) -> str:
     return "; ".join(wrong[:5]) + more if wrong else "nothing is wrong"
 
 
+def outcome(about: Sequence[Finding]) -> str:
+    """What was found of one subject, for people."""
+    if any(each.alarm for each in about):
+        return sentence(about)
+    if not about:
+        return f"{NOT_JUDGED}: there was nothing of it"
+    notes = sorted({each.note for each in about if each.note.startswith(NOT_JUDGED)})
+    if notes and not any(each.limit is not None and each.value is not None and not each.note for each in about):
+        return notes[0]
+    return "nothing is wrong"
+
+
 def until_it_is_over(findings: Sequence[Finding]) -> list[Finding]:
     """The same, nothing of it judged: half a day is not like a whole one, and whoever looks often finds something."""
     said = "the day is not over"
