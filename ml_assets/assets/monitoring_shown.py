@@ -93,8 +93,8 @@ def shown(model: Model, lake: Lake, latest: Latest, now: datetime) -> dict[str, 
     """What the UI shows beside a materialisation: what is wrong, and the last days in plots."""
     known = monitored(latest) or {"day": "no day is over yet", "wrong": "", "quality_day": None, "quality": ""}
     told = {
-        "wrong": dg.MetadataValue.text(f"{known['day']} {known['wrong']}".strip()),
-        "quality": dg.MetadataValue.text(f"{known['quality_day'] or ''} {known['quality']}".strip()),
+        "latest_day": dg.MetadataValue.text(f"{known['day']} {known['wrong']}".strip()),
+        "latest_quality": dg.MetadataValue.text(f"{known['quality_day'] or ''} {known['quality']}".strip()),
     }
     first = str(now.astimezone(UTC).date() - timedelta(days=SHOWN_DAYS))
     some = [day for day in latest.of(ASSET) if day >= first]
