@@ -11,6 +11,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
 from ml_assets.materialize import serving_of
 from ml_assets.model import Model
+from ml_assets.monitored import monitored
 from ml_assets.records import read_latest
 from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
@@ -43,6 +44,10 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
         tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
     if not served.needs:
         tell("  feedback  up to date")
+    if (watched := monitored(read_latest(lake, model.name))) is not None:
+        tell(f"  watched   {watched['day']}: {watched['wrong']}")
+        if watched["quality_day"] not in (None, watched["day"]):
+            tell(f"  watched   {watched['quality_day']}, whose outcomes are known: {watched['quality']}")
     rollout = due_rollout(model, lake, serving_of(settings))
     tell(f"  rollout   {rollout.reason}")
     training = due_training(model, lake)

@@ -15,6 +15,7 @@ import dagster as dg
 from ml_assets.assets import build_assets, data_assets
 from ml_assets.assets.feedback import feedback
 from ml_assets.assets.handover import forget
+from ml_assets.assets.monitoring import monitoring
 from ml_assets.assets.naming import INPUTS_TAG
 from ml_assets.assets.predictions import predictions
 from ml_assets.automation.due import due_data
@@ -83,7 +84,9 @@ def refresh_feedback(model: Model, lake: Lake, home: Path) -> dict[str, list[str
         run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
         if "predictions" in stretch.assets:
             make(_Context(predictions(model), stretch.partitions, run), lake, serving=serving)
-        make(_Context(feedback(model), stretch.partitions, run), lake)
+        if "feedback" in stretch.assets:
+            make(_Context(feedback(model), stretch.partitions, run), lake)
+        make(_Context(monitoring(model), stretch.partitions, run), lake, serving=serving)
     return {day: sorted(need.assets) for day, need in due.needs.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which days of `predictions` and `feedback` are due: what was logged and what came true, beside the records."""
+"""Which days of `predictions`, `feedback` and `monitoring` are due: what was logged and known, beside the records."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,11 +6,13 @@ from pathlib import Path
 from ml_assets.assets import SERVED
 from ml_assets.assets.feedback import ASSET as FEEDBACK
 from ml_assets.assets.feedback import feedback_bases
+from ml_assets.assets.monitoring import monitoring_bases
 from ml_assets.assets.predictions import ASSET as PREDICTIONS
 from ml_assets.assets.predictions import predictions_basis, sizes_of_days
 from ml_assets.automation.due import DueData, Need
 from ml_assets.lake import Lake
 from ml_assets.model import Model
+from ml_assets.monitored import ASSET as MONITORING
 from ml_assets.records import State, problem_of, read_latest
 
 
@@ -31,7 +33,7 @@ def due_feedback(
         if latest.state(PREDICTIONS, day, predictions_basis(sizes), now) is State.DUE
     }
     for day, basis in logged.items():
-        due.needs[day] = Need(frozenset([PREDICTIONS, FEEDBACK]), "predictions were logged")
+        due.needs[day] = Need(frozenset(SERVED), "predictions were logged")
         due.terms[day] = [basis]
     first = min(logged, default=None)
     for day, basis in feedback_bases(model, latest, now).items():
@@ -43,6 +45,13 @@ def due_feedback(
         if day in due.needs or not (state is State.DUE or later):
             continue
         reason = "outcomes or earlier predictions changed" if latest.get(FEEDBACK, day) else "predictions were logged"
-        due.needs[day] = Need(frozenset([FEEDBACK]), reason)
+        due.needs[day] = Need(frozenset([FEEDBACK, MONITORING]), reason)
         due.terms[day] = [basis, *([logged[first]] if later and first else [])]
+    for day, basis in monitoring_bases(model, lake, latest, now).items():
+        if day not in due.needs and latest.state(MONITORING, day, basis, now) is State.DUE:
+            reason = (
+                "it is over, or what it is judged by changed" if latest.get(MONITORING, day) else "not monitored yet"
+            )
+            due.needs[day] = Need(frozenset([MONITORING]), reason)
+            due.terms[day] = [basis]
     return due
