@@ -1,8 +1,8 @@
 """`trained_model`: a Pipeline fitted on labelled rows, tracked by MLflow and registered as candidate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 
 from ml_assets.assets import searching
+from ml_assets.assets.episodes import known_to
 from ml_assets.assets.facts import facts_of, log_facts
-from ml_assets.assets.naming import asset_spec, execution, key_of
+from ml_assets.assets.naming import CAUSE_TAG, REASON_TAG, asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
 from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
 from ml_assets.errors import TrainingError
@@ -27,6 +28,8 @@ from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.registry import FACTS_TAG
 from ml_assets.resources import ComputeResource, LakeResource, TrackingResource
 from ml_assets.spec.training import Estimator
+
+BY_HAND = "by hand"  # cause of a training that nothing but a person asked for
 
 
 def training_inputs(model: Model, latest: Latest) -> str:
@@ -100,6 +103,14 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
     return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
 
 
+def happened(model: Model, rows: pl.DataFrame) -> dict[str, int]:
+    """Number of rows by the day (UTC, or as it was read off the clock) on which they happened."""
+    if model.contract.event_time is None:
+        return {}
+    counted = rows.group_by(pl.col(model.contract.event_time).cast(pl.Date).cast(pl.String).alias("day")).len()
+    return {day: count for day, count in counted.sort("day").rows() if day is not None}
+
+
 def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None], **how: Any) -> Trained:
     """What is learnt from some rows; the same rows, estimator and packages give the same model again.
 
@@ -160,6 +171,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         tables = lake.open()
         latest = read_latest(tables, model.name)
+        cause = context.run.tags.get(CAUSE_TAG, BY_HAND)
+        reason = context.run.tags.get(REASON_TAG, "somebody asked for it")
         inputs = training_inputs(model, latest)
         versions = {each: tables.version(model.name, each) for each in ("features", "outcomes")}
         if None in versions.values():
@@ -203,15 +216,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             model_digest = digest_of_model(trained.pipeline, trained.threshold)
             scores = _scores(trained, metric)
-            mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
-            mlflow.log_params(
-                model.spec.training.model_dump(
-                    include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
-                )
-            )
-            mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
-            mlflow.log_metrics(scores)
-            mlflow.log_dict(model.features.lineage, "features.json")
+            _log(mlflow, model, trained, counts, scores, {"cause": cause, "reason": reason})
             details: dict[str, Any] = {
                 "mlflow_run_id": mlflow.mlflow_run_id,
                 "mlflow_experiment_id": mlflow.experiment.experiment_id,
@@ -227,8 +232,6 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "params": trained.params,
                 "search": searching.summary(trained.found) if trained.found else None,
             }
-            if trained.found:
-                mlflow.log_dict(searching.summary(trained.found), "search.json")
             facts = facts_of(model, tables, rows, trained.pipeline, details)
             log_facts(mlflow, tables, model, facts)
             version = tracking.registry().register(
@@ -243,8 +246,11 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             tracking.registry().keep_trained_on(
                 model.name, version, mlflow.mlflow_run_id, record_of(model, rows.learnt_from, trained.classes)
             )
+            now = datetime.now(UTC)
             details |= {
                 "version": version,
+                "reason": reason,
+                **known_to(model, latest, _newest(tables, model), cause, now, happened(model, rows.frame)),
                 "facts_digest": digest_of(facts),
                 "contents": {
                     asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
@@ -252,7 +258,14 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 },
             }
             record = Record(
-                "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run.run_id, details=details
+                "trained_model",
+                WHOLE,
+                inputs,
+                model_digest,
+                rows.frame.height,
+                context.run.run_id,
+                details=details,
+                recorded_at=now,
             )
             append_records(tables, model.name, [record])
         link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
@@ -263,6 +276,8 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(model_digest),
             metadata={
                 "version": dg.MetadataValue.text(version),
+                "cause": dg.MetadataValue.text(cause),
+                "reason": dg.MetadataValue.text(reason),
                 "mlflow_run": dg.MetadataValue.url(link),
                 "estimator": dg.MetadataValue.text(dotted),
                 "parameters": dg.MetadataValue.json(trained.params),
@@ -293,6 +308,29 @@ def _refuse_unfinished(model: Model, latest: Latest) -> None:
     ]
     if broken:
         raise TrainingError(f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training")
+
+
+def _log(
+    mlflow: Any,
+    model: Model,
+    trained: Trained,
+    counts: Mapping[str, int],
+    scores: Mapping[str, float],
+    asked: Mapping[str, str],
+) -> None:
+    """Tell the active MLflow run what was trained, of how many rows, how good it is, and what asked for it."""
+    stated = model.spec.training.model_dump(
+        include={"window", "class_weights", "sample_weights", "calibration"}, exclude_none=True
+    )
+    dotted, _ = model.spec.estimator.resolve(model.spec.task)
+    mlflow.set_tags({f"ml_assets.{name}": text for name, text in asked.items()})
+    mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
+    mlflow.log_params(stated)
+    mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
+    mlflow.log_metrics(scores)
+    mlflow.log_dict(model.features.lineage, "features.json")
+    if trained.found:
+        mlflow.log_dict(searching.summary(trained.found), "search.json")
 
 
 def _scores(trained: Trained, metric: str) -> dict[str, float]:
