@@ -4,7 +4,7 @@ Why a model is trained again, and why not, is said in `causes.py`.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ml_assets.assets.champion import rival_on_record
@@ -13,6 +13,7 @@ from ml_assets.assets.metrics import metrics_inputs
 from ml_assets.assets.trained_model import training_inputs
 from ml_assets.automation.causes import GUARDS, Situation, code, decide
 from ml_assets.digests import digest_of
+from ml_assets.durations import parse_duration
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, read_latest
@@ -121,7 +122,12 @@ def _lost(model: Model, served: Record | None, health: dict[str, Any] | None) ->
 
 def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
     """The first training waits until there can be enough labelled rows."""
-    known = min(sum(each.rows for each in latest.of(asset).values()) for asset in ("features", "outcomes"))
+    days = [day for day, each in latest.of("features").items() if each.rows]
+    window, first = model.spec.training.window, ""
+    if window and model.daily:
+        first = str(date.fromisoformat(days[-1]) - parse_duration(window))
+    rows = sum(each.rows for day, each in latest.of("features").items() if day >= first)
+    known = min(rows, sum(each.rows for each in latest.of("outcomes").values()))
     if known < model.spec.training.min_rows:
         return DueTraining(
             (), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}", wanted=True
