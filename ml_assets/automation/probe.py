@@ -28,7 +28,7 @@ def probe_sensor(model: Model) -> dg.SensorDefinition:
         tables = lake.open()
         watch = _kept(context.cursor, model, tables)
         if not watch.due(datetime.now(UTC), parse_duration(model.spec.monitoring.probe.every)):
-            return dg.SensorResult(skip_reason=_told(watch), cursor=context.cursor)
+            return dg.SensorResult(skip_reason=_told(watch), cursor=watch.to_json())
         watch, why_not = probe_once(model, tables, serving, watch)
         return dg.SensorResult(skip_reason=why_not or _told(watch), cursor=watch.to_json())
 

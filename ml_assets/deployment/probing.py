@@ -129,7 +129,7 @@ def fetch(
             timeout=timeout,
             stream=True,
         ) as response:
-            for part in response.iter_content(2**16):
+            while part := response.raw.read1(2**16, decode_content=True):
                 content += part
                 if time.monotonic() > deadline:  # a byte now and then would keep the socket's own clock from ringing
                     raise HangingError
@@ -141,9 +141,12 @@ def fetch(
         if "timed out" in str(error):  # while the body was read
             raise HangingError from None
         raise
-    found = json.loads(content)
+    try:
+        found = json.loads(content)
+    except ValueError:
+        found = None
     if not isinstance(found, dict):
-        raise ValueError(f"no JSON object but {content[:100]!r}")
+        raise ValueError(f"no JSON object but {bytes(content[:100])!r}")
     return response.status_code, found
 
 
