@@ -99,14 +99,16 @@ def _versions(model: Model, latest: Latest) -> Iterator[Metric]:
         "ml_assets_version_metric", "Held-out metrics of the version judged last.", labels=[*labels, "metric"]
     )
     approved = Gauge("ml_assets_version_approved", "1 if the version judged last passed its gates.", labels=labels)
-    serves = Gauge("ml_assets_version_serves", "1 for the version that is to serve, on record.", labels=labels)
+    serves = Gauge(
+        "ml_assets_version_serves", "1 for the version that is to serve, on record.", labels=[*labels, "target"]
+    )
     if judged := latest.get("metrics", WHOLE):
         version = judged.details["version"]
         approved.add_metric([model.name, version], judged.details["approved"])
         for name, value in judged.details["values"].items():
             metric.add_metric([model.name, version, name], value)
     if (served := latest.get("endpoint", WHOLE)) and served.details["version"]:
-        serves.add_metric([model.name, served.details["version"]], 1)
+        serves.add_metric([model.name, served.details["version"], model.spec.endpoint.target], 1)
     yield from (metric, approved, serves)
 
 

@@ -52,18 +52,18 @@ class Pipeline(Collector):
 
     def _now(self) -> Iterator[Metric]:
         failed = GaugeMetricFamily(
-            "ml_assets_exporter_failed", "1 for what could not be read; see the exporter's log.", labels=["part"]
+            "ml_assets_exporter_failed", "1 for what could not be read; see the exporter's log.", labels=["subject"]
         )
         found: dict[str, Metric] = {}
 
-        def tried(part: str, read: Callable[[], Iterable[Metric]]) -> None:
+        def tried(subject: str, read: Callable[[], Iterable[Metric]]) -> None:
             try:
                 read_here = list(read())
-            except Exception:  # whatever is wrong with one part, the others are told
-                _log.exception("%s could not be read", part)
-                failed.add_metric([part], 1)
+            except Exception:  # whatever is wrong with one of them, the others are told
+                _log.exception("%s could not be read", subject)
+                failed.add_metric([subject], 1)
                 return
-            failed.add_metric([part], 0)
+            failed.add_metric([subject], 0)
             for each in read_here:
                 if each.name in found:  # Prometheus wants each metric once, with the samples of all models
                     found[each.name].samples.extend(each.samples)
