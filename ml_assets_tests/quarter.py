@@ -1,0 +1,196 @@
+"""A quarter of the demo's business in minutes: each day its files land, its orders are asked about, and time goes on.
+
+The processes of its project tell the time of a `Clock`, and so does the one that lets the days pass. Whether the real
+daemon does the work of a day, or this process, is said by `settle`.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from ml_assets.alerts.outbox import Outbox
+from ml_assets.automation.alerts import look
+from ml_assets.automation.due import due_data
+from ml_assets.automation.due_feedback import due_feedback
+from ml_assets.automation.due_training import due_training
+from ml_assets.automation.under_way import busy
+from ml_assets.demo.business import Business, land
+from ml_assets.demo.callers import MODEL, ask_about
+from ml_assets.lake import WHOLE, Lake
+from ml_assets.ledger import decisions
+from ml_assets.model import Model
+from ml_assets.monitored import ASSET as MONITORING
+from ml_assets.records import Record
+from ml_assets.resources import LakeResource
+from ml_assets.serving.online import open_online
+from ml_assets.settings import Settings
+from ml_assets_tests.clock import Clock
+from ml_assets_tests.project import Project, wait_until
+
+FIRST = date(2025, 3, 1)  # of the orders; by then there is no snow any more, and no season changes
+WATCHED: dict[str, Any] = {
+    "source": {
+        "kind": "files",
+        "uri": "{{ landing }}/late_deliveries/orders/*.parquet",
+        "batch": "day",
+        "start": FIRST.isoformat(),
+    },
+    "groups": [],
+    "metrics": {"primary": "accuracy"},  # what a late delivery is worth does not change with how many there are
+    "gates": {"f1": 0.5, "min_rows": 50},
+    "estimator": {"params": {"n_estimators": 30, "max_depth": 8}},
+    "endpoint": {"canary": [100]},
+    "feedback": {"delay": "3d"},
+}
+
+
+@dataclass
+class Webhook:
+    """Receives alerts.
+
+    Attributes:
+        messages: what came, as it came.
+    """
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    url: str = ""
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator["Webhook"]:
+        hook = cls()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.messages.append(json.loads(body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *said: Any) -> None: ...
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            hook.url = f"http://127.0.0.1:{server.server_port}/alerts"
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield hook
+            server.shutdown()
+
+
+@dataclass
+class Quarter:
+    """The business, and what is seen of it.
+
+    Attributes:
+        begins: first day on which the endpoint is asked; the days before were landed at once.
+        settle: waits until the work of a day is done.
+        answers: of each day how many each version gave.
+    """
+
+    project: Project
+    clock: Clock
+    business: Business
+    begins: date
+    settle: Callable[[], None]
+    answers: dict[date, Counter[str]] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Land the time before the quarter, as of its first morning."""
+        self.clock.set(_at(self.begins, 0, 10))
+        self._land(FIRST, (self.begins - FIRST).days)
+
+    def pass_day(self, number: int) -> None:
+        """One day: yesterday's export lands at midnight, the shop asks over the day, and the work of it is done."""
+        day = self.begins + timedelta(days=number)
+        self.clock.set(_at(day, 0, 10))
+        if number:
+            self._land(day - timedelta(days=1), 1)
+        self.settle()
+        self.clock.set(_at(day, 12, 0))
+        self.answers[day] = ask_about(self.project.target, self.business, day)
+
+    def _land(self, first: date, days: int) -> None:
+        land(self.business, self.project.landing / MODEL, first, days)
+
+    def alarms(self) -> dict[date, dict[str, list[str]]]:
+        """What monitoring found of each day."""
+        records = self.project.latest().of(MONITORING)
+        return {date.fromisoformat(day): each.details["alarms"] for day, each in records.items()}
+
+    def trainings(self) -> list[Any]:
+        """What was decided about trainings: each time that one was asked for."""
+        said = decisions(self.project.lake, MODEL)
+        return [each for each in said if each.subject == "training" and "trained_model" in each.assets]
+
+    def quality(self) -> dict[date, float]:
+        """The primary metric of the answers of each day whose outcomes are known, whatever version gave them."""
+        rows = self.project.lake.read(MODEL, MONITORING)
+        if rows.is_empty():
+            return {}
+        name = self.project.model().spec.primary_metric
+        known = rows.filter(subject="quality", name=name).drop_nulls("value")
+        by_day = known.group_by("_partition").agg(
+            (pl.col("value") * pl.col("rows")).sum() / pl.col("rows").sum(), maintain_order=False
+        )
+        return {date.fromisoformat(day): value for day, value in sorted(by_day.rows())}
+
+    def trained(self) -> Record:
+        record = self.project.latest().get("trained_model", WHOLE)
+        assert record is not None
+        return record
+
+
+def done_here(project: Project) -> Callable[[], None]:
+    """The work of a day in this process, and then what the sensor of alerts does."""
+
+    def settle() -> None:
+        while project.materialize():
+            pass
+        with project.active(), dg.DagsterInstance.get() as instance:
+            repository = project.definitions().get_repository_def()
+            sensor = repository.get_sensor_def("alerts")
+            resources = {"lake": LakeResource(root=str(project.settings.lake))}
+            with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
+                sensor(context)
+
+    return settle
+
+
+def done_by_the_daemon(project: Project, seconds: float = 300) -> Callable[[], None]:
+    """Wait until the daemon has nothing to do any more, and has told of what is wrong."""
+    model, settings = project.model(), project.settings
+
+    def settle() -> None:
+        with project.active(), dg.DagsterInstance.get() as instance:
+            for _ in range(2):  # the first time, it may be between one run and the next
+                wait_until(lambda: _is_quiet(instance, model, settings), seconds, "the daemon has nothing to do")
+                sleep(1)
+            wait_until(lambda: _is_told(instance, model, project.lake), 60, "everybody knows what is wrong")
+
+    return settle
+
+
+def _is_quiet(instance: dg.DagsterInstance, model: Model, settings: Settings) -> bool:
+    lake = Lake(settings.lake)
+    if busy(instance, model) or due_training(model, lake).assets:
+        return False
+    online = open_online(settings.online_place, model.name)
+    return not (due_data(model, lake, online).needs or due_feedback(model, lake, settings.journal, certain=False).needs)
+
+
+def _is_told(instance: dg.DagsterInstance, model: Model, lake: Lake) -> bool:
+    holds = {(each.model, each.kind) for each in look(instance, lake, [model], []).conditions}
+    return holds <= {each.group for each in Outbox(lake, "").known().open()}
+
+
+def _at(day: date, hour: int, minute: int) -> datetime:
+    return datetime.combine(day, time(hour, minute), UTC)
