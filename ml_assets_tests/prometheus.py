@@ -106,6 +106,7 @@ class Prometheus:
     """A running Prometheus whose Alertmanager tells a webhook."""
 
     url: str
+    alertmanager: str
     webhook: Webhook
 
     def query(self, expression: str) -> list[dict[str, Any]]:
@@ -113,6 +114,14 @@ class Prometheus:
         answer = requests.get(f"{self.url}/api/v1/query", params={"query": expression}, timeout=10).json()
         assert answer["status"] == "success", f"{expression}: {answer}"
         return list(answer["data"]["result"])
+
+    def inhibited(self, **labels: str) -> bool:
+        """Whether an alert, which is raised here, is kept back for another one."""
+        url = f"{self.alertmanager}/api/v2/alerts"
+        assert requests.post(url, json=[{"labels": labels}], timeout=10).status_code == 200
+        found = requests.get(url, timeout=10).json()
+        [status] = [each["status"] for each in found if each["labels"] == labels]
+        return bool(status["inhibitedBy"])
 
     def firing(self) -> set[str]:
         return {each["metric"]["alertname"] for each in self.query('ALERTS{alertstate="firing"}')}
@@ -180,4 +189,4 @@ def prometheus(folder: Path, targets: Path) -> Iterator[Prometheus]:
             _process(alerting, folder / "alertmanager.log", f"http://127.0.0.1:{manager}/-/ready"),
             _process(scraping, folder / "prometheus.log", f"http://127.0.0.1:{port}/-/ready"),
         ):
-            yield Prometheus(f"http://127.0.0.1:{port}", heard)
+            yield Prometheus(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{manager}", heard)

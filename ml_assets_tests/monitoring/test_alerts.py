@@ -33,7 +33,7 @@ CALLERS = 4
 HAS_DATA = {"Serves", "Servers answer", "Requests by status", "Latency", "Share that failed", "Rows", "Waiting rows"}
 HAS_DATA |= {"Turned away, invalid, not logged", "Scores", "Memory of the server", "CPU of the server"}
 HAS_DATA |= {"Newest version approved", "Age of each asset", "Rejected share of the newest day", "Held-out metrics"}
-HAS_DATA |= {"Rows of the newest day", "Runs that ended"}
+HAS_DATA |= {"Rows of the newest day"}
 
 
 @dataclass
@@ -109,8 +109,8 @@ def test_prometheus_finds_both_servers_where_the_exporter_says_and_nothing_is_wr
     wait_until(both, 15, "both are scraped")
     latency = 'histogram_quantile(0.99, rate(ml_assets_request_seconds_bucket{job="endpoint"}[4s])) > 0'
     wait_until(lambda: watched.by.query(latency), 15, "requests are counted")
-    assert watched.by.firing() == set()
-    assert watched.by.webhook.messages == []
+    wait_until(lambda: not watched.by.firing(), 15, "no alert fires")
+    assert watched.by.webhook.told("LatencyHigh", "firing") is None
 
 
 def test_the_dashboard_asks_only_for_what_there_is(watched: Watched) -> None:
@@ -139,15 +139,18 @@ def test_latency_of_a_new_version_reaches_the_webhook_and_so_does_its_end(watche
     [alert] = message["alerts"]
     assert alert["labels"] == {"alertname": "LatencyHigh", "model": MODEL, "part": "endpoint", "severity": "error"}
     assert alert["annotations"]["summary"].startswith(f"{MODEL}: 1 of 100 requests takes more than ")
-    assert watched.by.firing() == {"LatencyHigh"}
+    assert "LatencyHigh" in watched.by.firing()
     watched.serve(watched.release)
     wait_until(lambda: watched.by.webhook.told("LatencyHigh", "resolved"), 30, "its end reaches the webhook")
 
 
-def test_a_server_that_hangs_is_told_of_as_down(watched: Watched) -> None:
+def test_a_server_that_hangs_is_told_of_as_down_and_nothing_else_is_of_it(watched: Watched) -> None:
+    others = [{"alertname": "RequestsFail", "model": MODEL, "part": each} for each in ("endpoint", "pipeline")]
+    assert [watched.by.inhibited(**each) for each in others] == [False, False]
     os.kill(watched.pid, signal.SIGSTOP)
     try:
         message = wait_until(lambda: watched.by.webhook.told("EndpointDown", "firing"), 20, "the webhook is told")
+        assert [watched.by.inhibited(**each) for each in others] == [True, False]
     finally:
         os.kill(watched.pid, signal.SIGCONT)
     assert "does not answer" in message["alerts"][0]["annotations"]["summary"]
