@@ -67,8 +67,8 @@ def test_a_day_is_due_by_the_records_alone_and_no_source_is_asked(here: Place) -
     assert not due_on_record(here.model, here.lake).needs
     append_records(here.lake, "rides", [Record("raw_data", "2025-01-01", "other", "other", 1, "r")])
     found = told(here)
-    assert found["asset_days cleaned_data,due"] == found["asset_days features,due"] == 1
-    assert found["asset_days raw_data,due"] == 0
+    assert found["asset_partitions cleaned_data,due"] == found["asset_partitions features,due"] == 1
+    assert found["asset_partitions raw_data,due"] == 0
 
 
 def test_a_day_that_cannot_be_made_waits_or_is_refused(here: Place) -> None:
@@ -77,10 +77,10 @@ def test_a_day_that_cannot_be_made_waits_or_is_refused(here: Place) -> None:
 
     append_records(here.lake, "rides", [held("2025-01-01", 0), held("2025-01-02", 1), held("2025-01-03", 2)])
     found = told(here)
-    assert (found["asset_days raw_data,refused"], found["asset_days raw_data,waiting"]) == (1, 2)
+    assert (found["asset_partitions raw_data,refused"], found["asset_partitions raw_data,waiting"]) == (1, 2)
     made = Record("raw_data", "2025-01-01", "i", "c", 1, "r")
     append_records(here.lake, "rides", [made])
-    assert told(here)["asset_days raw_data,refused"] == 0
+    assert told(here)["asset_partitions raw_data,refused"] == 0
 
 
 def test_the_newest_version_its_verdict_and_what_serves_are_told(here: Place) -> None:
@@ -115,7 +115,7 @@ def test_a_year_of_records_is_told_at_once(here: Place) -> None:
     of_a_year(here.lake)
     told(here)
     started = time.perf_counter()
-    assert told(here)["asset_days cleaned_data,due"] == 365
+    assert told(here)["asset_partitions cleaned_data,due"] == 365
     assert time.perf_counter() - started < 2
 
 
