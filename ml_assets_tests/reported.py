@@ -27,7 +27,7 @@ def served(
     versions: int = 1,
     drifts: int = 0,
     gaps: bool = False,
-    primary: str = "f1",
+    primary: str = "roc_auc",
     hostile: str = "",
 ) -> None:
     """Write what the assets would have left.

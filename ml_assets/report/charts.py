@@ -23,6 +23,7 @@ class Line:
     Attributes:
         look: CSS class, which has a colour and a dash.
         alarms: days that are marked.
+        key: the look in the legend, where several lines have one entry.
     """
 
     label: str
@@ -31,6 +32,7 @@ class Line:
     lower: Values = ()
     upper: Values = ()
     alarms: Sequence[bool] = ()
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,17 +73,19 @@ def line_chart(
     def y(value: float) -> float:
         return HEIGHT * (1 - (min(max(scale(value), bottom), top) - bottom) / (top - bottom))
 
-    ticks = _ticks(low, high, log=log)
+    ticks = [each for each in _ticks(low, high, log=log) if low <= each <= high]
     parts = [f'<path class="grid" d="{"".join(f"M0 {y(each):.1f}h{WIDTH}" for each in ticks)}"/>']
     if open_from in days:
         start = _x(days.index(open_from), len(days), edge=True)
         parts.append(f'<rect class="open" x="{start:.1f}" y="0" width="{WIDTH - start:.1f}" height="{HEIGHT}"/>')
-    for each in marks:
-        if each.day in days:
-            parts.append(f'<path class="mark {each.look}" d="M{_x(days.index(each.day), len(days)):.1f} 0v{HEIGHT}"/>')
+    for mark in marks:
+        if mark.day in days:
+            parts.append(f'<path class="mark {mark.look}" d="M{_x(days.index(mark.day), len(days)):.1f} 0v{HEIGHT}"/>')
     parts += [f'<path class="band {each.look}" d="{_band(each, y)}"/>' for each in lines if each.lower]
     for each in lines:
         parts.append(f'<path class="line {each.look}" d="{_path(each.values, y)}"/>')
+        if alone := _alone(each.values, y):
+            parts.append(f'<path class="line lone {each.look}" d="{alone}"/>')
     for each in lines:
         points = [
             f"M{_x(number, len(days)):.1f} {y(value):.1f}h0"
@@ -90,7 +94,7 @@ def line_chart(
         ]
         if points:
             parts.append(f'<path class="halo" d="{"".join(points)}"/><path class="alarm" d="{"".join(points)}"/>')
-    legend = [(each.label, f"line {each.look}") for each in lines]
+    legend = [(each.label, f"line {each.key or each.look}") for each in lines]
     if any(any(each.alarms) for each in lines):
         legend.append(("alarm", "alarm"))
     if open_from in days:
@@ -213,18 +217,25 @@ def _x(number: int, days: int, *, edge: bool = False) -> float:
 
 
 def _path(values: Values, y: Callable[[float], float]) -> str:
-    """A line with a gap where there is no value; a single value is a dot."""
+    """A line with a gap where there is no value."""
     path, pen = [], False
     for number, value in enumerate(values):
         if value is None:
             pen = False
             continue
         path.append(f"{'L' if pen else 'M'}{_x(number, len(values)):.1f} {y(value):.1f}")
-        alone = not pen and (number + 1 == len(values) or values[number + 1] is None)
         pen = True
-        if alone:
-            path.append("h0")
     return "".join(path)
+
+
+def _alone(values: Values, y: Callable[[float], float]) -> str:
+    """Values without a neighbour, as dots: no line shows them."""
+    there = [None, *values, None]
+    return "".join(
+        f"M{_x(number, len(values)):.1f} {y(value):.1f}h0"
+        for number, value in enumerate(values)
+        if value is not None and there[number] is None and there[number + 2] is None
+    )
 
 
 def _band(line: Line, y: Callable[[float], float]) -> str:
@@ -283,7 +294,7 @@ def _days(days: Sequence[str]) -> Markup:
     for number in numbers:
         day = date.fromisoformat(days[number])
         text = f"{day.day} {day:%b}" + (f" {day:%y}" if years else "")
-        look = "first" if number == 0 and count > 1 else "last" if number == count - 1 and count > 1 else ""
+        look = "only" if count == 1 else "first" if number == 0 else "last" if number == count - 1 else ""
         wide = "" if number in kept else " more"
         said.append(f'<span class="{look}{wide}" style="left:{_x(number, count) / WIDTH:.2%}">{text}</span>')
     return Markup("".join(said))
@@ -312,7 +323,7 @@ def _figure(
                 each.look, f"{place:.2%}", each.text, text
             )
         )
-    entries = [*legend, *dict.fromkeys((each.look, f"flag {each.look}") for each in shown)]
+    entries = [*dict.fromkeys(legend), *dict.fromkeys((each.look, f"flag {each.look}") for each in shown)]
     keys = Markup("").join(
         Markup('<span class="key"><i class="{}"></i>{}</span>').format(look, text) for text, look in entries
     )

@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from ml_assets.report.history import History
+from ml_assets.report.history import History, dated
 
 Level = Literal["good", "open", "bad"]
 _NAMED = 3  # things of a kind that are named before the others are counted
@@ -112,22 +112,18 @@ def _watched(history: History) -> list[Concern]:
         names = alarms.sort("value", descending=True).get_column("name").unique(maintain_order=True).to_list()
         notes = [each for each in alarms.get_column("note").unique(maintain_order=True) if each]
         if len(names) == 1 and notes:
-            text = f"{notes[0][:1].upper()}{notes[0][1:]}"
+            text = notes[0]
         else:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             text = f"{words[:1].upper()}{words[1:]}: {', '.join(names[:_NAMED])}{more}"
         where = {"quality": "quality", "coverage": "quality"}.get(subject, "drift")
         where = "requests" if subject in ("requests", "latency", "availability") else where
         where = "refused" if subject == "rejected" else where
-        found.append(Concern("bad", f"{text} ({_dated(str(day))}).", where))
+        found.append(Concern("bad", f"{text} ({dated(str(day))}).", where))
     newest = str(findings.get_column("day").max())
     if newest < str(history.now.date() - timedelta(days=1)):
-        found.append(Concern("open", f"Nothing was asked and watched since {_dated(newest)}.", "requests"))
+        found.append(Concern("open", f"Nothing was asked and watched since {dated(newest)}.", "requests"))
     return found
-
-
-def _dated(day: str) -> str:
-    return f"{int(day[8:])} {(['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'])[int(day[5:7]) - 1]} {day[:4]}"
 
 
 def _data(history: History) -> list[Concern]:
@@ -150,6 +146,6 @@ def _promise(history: History, serves: str) -> str:
     last = measured.sort("day").row(-1, named=True)
     within = f" ({last['lower']:.3f} to {last['upper']:.3f})" if last["lower"] is not None else ""
     return (
-        f"Version {serves} keeps its promise: {history.primary} {last['value']:.3f}{within} on {_dated(last['day'])}, "
+        f"Version {serves} keeps its promise: {history.primary} {last['value']:.3f}{within} on {dated(last['day'])}, "
         f"promised {last['limit']:.3f}."
     )

@@ -128,13 +128,23 @@ def days_between(first: str, last: str) -> list[str]:
     return [str(begin + timedelta(days=each)) for each in range((date.fromisoformat(last) - begin).days + 1)]
 
 
+def dated(day: str) -> str:
+    """A day for people.
+
+    >>> dated("2025-03-01")
+    '1 Mar 2025'
+    """
+    there = date.fromisoformat(day)
+    return f"{there.day} {there:%b %Y}"
+
+
 def _findings(lake: Lake, model: str, now: datetime) -> pl.DataFrame:
     if not lake.exists(model, MONITORING):
         return pl.DataFrame(schema=_FINDINGS)
     columns = [PARTITION, *(each for each in _FINDINGS if each != "day")]
     first = str(now.date() - timedelta(days=MOST_DAYS - 1))
     rows = lake.read(model, MONITORING, days_between(first, str(now.date())), columns=columns)
-    return rows.rename({PARTITION: "day"}).cast(_FINDINGS).select(list(_FINDINGS)).sort("day")
+    return rows.rename({PARTITION: "day"}).cast(pl.Schema(_FINDINGS)).select(list(_FINDINGS)).sort("day")
 
 
 def _trainings(lake: Lake, model: str, past: Sequence[Decision]) -> list[Trained]:
@@ -168,7 +178,8 @@ def _rejected(lake: Lake, model: str, latest: Latest) -> tuple[pl.DataFrame, pl.
         for day, each in list(latest.of("cleaned_data").items())[-MOST_DAYS:]
     ]
     rejected = pl.DataFrame(counts, schema={"day": pl.String, "raw": pl.Int64, "rejected": pl.Int64})
-    days, rows = [], 0
+    days: list[str] = []
+    rows = 0
     for each in reversed(counts):
         if each["rejected"]:
             rows += each["rejected"]

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from ml_assets.deployment.rollout import Phase
 from ml_assets.report.charts import Line, Mark, Strip, bar_chart, heat_map, line_chart, weekly
 from ml_assets.report.headline import headline
-from ml_assets.report.history import History, days_between
+from ml_assets.report.history import History, dated, days_between
 
 MOST_LINES = 12  # of a table; the others are counted
 FIRST_STRIPS = 12  # of a heat map, the worst ones; the others fold away
@@ -32,7 +32,7 @@ def page(history: History) -> str:
         model=history.model,
         description=history.description,
         made_at=_moment(history.now),
-        span=f"{days[0]} to {days[-1]}" if days else "",
+        span=f"{dated(days[0])} to {dated(days[-1])}" if days else "",
         weeks=weekly(days),
         headline=headline(history),
         tiles=_tiles(history),
@@ -84,7 +84,7 @@ def _tiles(history: History) -> list[tuple[str, str, str]]:
         early = "; outcomes still arrive" if last["note"].startswith("outcomes") else ""
         tiles.append(
             (
-                f"{history.primary} of {last['day']}",
+                f"{history.primary} of {dated(last['day'])}",
                 f"{last['value']:.3f}",
                 f"{last['rows']:,} rows with an outcome{promised}{early}",
             )
@@ -92,7 +92,13 @@ def _tiles(history: History) -> list[tuple[str, str, str]]:
     counts = history.about("requests").filter(pl.col("name") == "answered").sort("day")
     if not counts.is_empty():
         last = counts.row(-1, named=True)
-        tiles.append((f"requests of {last['day']}", f"{last['rows']:,}", f"{last['value'] or 0:,.0f} answered"))
+        tiles.append(
+            (
+                "requests today so far" if last["day"] == history.today else f"requests of {dated(last['day'])}",
+                f"{last['rows']:,}",
+                f"{last['value'] or 0:,.0f} answered",
+            )
+        )
     return tiles
 
 
@@ -141,21 +147,22 @@ def _quality(history: History, days: Sequence[str]) -> list[Markup]:
     rows = _primary(history)
     charts = []
     if not rows.filter(pl.col("value").is_not_null()).is_empty():
-        lines, tolerated = [], []
+        lines: list[Line] = []
+        tolerated: list[float | None] = [None] * len(days)
         for number, version in enumerate(_versions(rows)):
             own = rows.filter(pl.col("version") == version)
             promise = _by_day(own, days, "limit")
             sign = 1 if history.lower_is_better else -1
             tolerated = [
                 there if each is None else each + sign * history.tolerated * abs(each)
-                for each, there in zip(promise, tolerated or [None] * len(days), strict=True)
+                for each, there in zip(promise, tolerated, strict=True)
             ]
             look = f"v{number % _LOOKS}"
             around = _by_day(own, days, "lower"), _by_day(own, days, "upper")
             lines.append(
                 Line(f"version {version}", _by_day(own, days, "value"), look, *around, alarms=_alarms(own, days))
             )
-            lines.append(Line(f"promise of version {version}", promise, f"{look} promise"))
+            lines.append(Line("promised at release", promise, f"{look} promise", key="promise"))
         if any(each is not None for each in tolerated):
             lines.append(Line(f"tolerated ({history.tolerated:.0%} worse)", tolerated, "tolerated"))
         early = rows.filter(pl.col("note").str.starts_with("outcomes")).get_column("day")
@@ -166,8 +173,8 @@ def _quality(history: History, days: Sequence[str]) -> list[Markup]:
                 days,
                 lines,
                 show=lambda value: f"{value:.3g}",
-                told=f"From {days[0]} to {days[-1]}; last {last['value']:.3f} on {last['day']}, version {last['version']}. "
-                f"Bands are 95 % intervals.",
+                told=f"From {days[0]} to {days[-1]}; last {last['value']:.3f} on {last['day']}, version "
+                f"{last['version']}. Bands are 95 % intervals.",
                 marks=_marks(history),
                 open_from="" if early.is_empty() else str(early.min()),
             )
@@ -222,6 +229,22 @@ def _requests(history: History, days: Sequence[str]) -> list[Markup]:
                 alarms=_alarms(counts, days),
             )
         )
+    failed = counts.filter(pl.col("name") == "failed_share")
+    if not failed.is_empty():
+        limit = _by_day(failed, days, "limit")
+        charts.append(
+            line_chart(
+                "Requests that failed",
+                days,
+                [
+                    Line("share", _by_day(failed, days, "value"), "bad", alarms=_alarms(failed, days)),
+                    Line("most", limit, "tolerated"),
+                ],
+                show=_percent,
+                told="Share of the day's requests that the server failed to answer.",
+                least=0.0,
+            )
+        )
     latency = history.about("latency")
     if not latency.is_empty():
         lines = [
@@ -234,7 +257,7 @@ def _requests(history: History, days: Sequence[str]) -> list[Markup]:
             lines.append(Line("limit of p99", limit, "tolerated"))
         charts.append(
             line_chart(
-                "Latency",
+                "Latency, logarithmic axis",
                 days,
                 lines,
                 show=lambda value: f"{value:g} ms",
@@ -271,7 +294,7 @@ def _strips(rows: pl.DataFrame, days: Sequence[str], show: Any) -> list[Strip]:
         values, alarms = _by_day(own, days, "value"), _alarms(own, days)
         lately = max((each for each in values[-14:] if each is not None), default=0.0)
         most = max((each for each in values if each is not None), default=None)
-        worst = "" if most is None else f"most {show(most)}"
+        worst = "" if most is None else show(most)
         strips.append((-sum(alarms[-14:]), -lately, str(name), Strip(str(name), values, alarms, worst)))
     return [each for *_, each in sorted(strips, key=lambda each: each[:3])]
 
@@ -356,7 +379,7 @@ def _rejected(history: History) -> dict[str, Any]:
         strips = []
         for reason, rows in most.head(MOST_REASONS).iter_rows():
             own = dict(reasons.filter(pl.col("reason") == reason).select("day", "rows").iter_rows())
-            strips.append(Strip(reason, [own.get(each) for each in days], [False] * len(days), f"{rows:,} rows"))
+            strips.append(Strip(reason, [own.get(each) for each in days], [False] * len(days), _count(rows)))
         if strips:
             said["reasons"] = heat_map("Rejected rows by reason", days, strips, (2, 10, 100, 1000))
             said["more"] = max(0, most.height - MOST_REASONS)
@@ -443,16 +466,9 @@ def _waits(history: History) -> list[dict[str, str]]:
 def _freshness(history: History) -> list[dict[str, str]]:
     """For each asset its newest day, and how long ago anything of it was made."""
     order = (
-        "raw_data",
-        "cleaned_data",
-        "outcomes",
-        "features",
-        "online_features",
-        "trained_model",
-        "metrics",
-        "endpoint",
+        *("raw_data", "cleaned_data", "outcomes", "features", "online_features", "trained_model", "metrics"),
+        *("endpoint", "predictions", "feedback", "monitoring"),
     )
-    order = (*order, "predictions", "feedback", "monitoring")
     lines = []
     for asset in order:
         if records := history.latest.of(asset):
@@ -464,7 +480,7 @@ def _freshness(history: History) -> list[dict[str, str]]:
                     "newest": max(partitions) if partitions else "",
                     "age": _age(history.now - made),
                     "made": _moment(made),
-                    "rows": f"{sum(each.rows for each in records.values()):,}",
+                    "rows": _count(sum(each.rows for each in records.values())),
                 }
             )
     return lines
