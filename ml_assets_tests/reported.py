@@ -71,14 +71,15 @@ def served(
         day = first + timedelta(days=number)
         if gaps and day.isoweekday() == 7:
             continue
-        version = str(1 + number * versions // days)
+        newest = 1 + number * versions // days
+        version = str(newest - refused(newest, versions))
         late = bool(drifts) and number > days * 0.9
         over = day < today
         asked = int(4000 + 900 * math.sin(number / 7 * 2 * math.pi) + chance.gauss(0, 150))
-        refused, failed = int(asked * 0.012), chance.choice([0, 0, 1, 3])
+        bad, failed = int(asked * 0.012), chance.choice([0, 0, 1, 3])
         for name, count in (
-            ("answered", asked - refused - failed),
-            ("refused", refused),
+            ("answered", asked - bad - failed),
+            ("refused", bad),
             ("failed", failed),
             ("lost", 0),
         ):
@@ -99,9 +100,9 @@ def served(
         add(day, "scores", "score", abs(chance.gauss(0.02, 0.01)), asked, version=version, limit=0.1)
         add(day, "unknown", hostile or "weather", chance.random() * 0.002, asked, version=version, limit=0.01)
         add(day, "stale", "restaurant_history", 0.01 + chance.random() * 0.02, asked, limit=0.05)
-        add(day, "rejected", "all", refused / asked, asked, limit=0.05)
-        add(day, "rejected", hostile or "wrong_type", refused * 0.7 / asked, asked)
-        add(day, "rejected", "not_in_range", refused * 0.3 / asked, asked)
+        add(day, "rejected", "all", bad / asked, asked, limit=0.05)
+        add(day, "rejected", hostile or "wrong_type", bad * 0.7 / asked, asked)
+        add(day, "rejected", "not_in_range", bad * 0.3 / asked, asked)
         if number >= days - 2:
             continue
         early = number >= days - 7
@@ -134,6 +135,11 @@ def served(
     lake.replace(model, "monitoring", frame, sorted(set(frame.get_column(PARTITION))))
     _data(lake, model, first, days, chance, hostile)
     _rolled(lake, model, first, days, versions)
+
+
+def refused(number: int, versions: int) -> bool:
+    """Whether a version was not approved: of three or more the last but one."""
+    return number > 2 and number == versions - 1
 
 
 def _data(lake: Lake, model: str, first: date, days: int, chance: random.Random, hostile: str) -> None:
@@ -171,12 +177,12 @@ def _rolled(lake: Lake, model: str, first: date, days: int, versions: int) -> No
         note(lake, model, Decision("training", "asked for", why, ["trained_model", "metrics", "endpoint"], 0, at))
         held = f"{number * 811} rows in new or changed days; retrain.min_new_rows is 20,000"
         note(lake, model, Decision("training", "waits", held, [], 0, at + timedelta(hours=9)))
-        version, refused = str(number), number > 2 and number == versions - 1
+        version, no = str(number), refused(number, versions)
         judged = {
             "version": version,
-            "approved": not refused,
+            "approved": not no,
             "values": VALUES,
-            "reasons": ["f1 0.7612, at least 0.8 is asked for"] if refused else [],
+            "reasons": ["f1 0.7612, at least 0.8 is asked for"] if no else [],
         }
         append_records(
             lake,
@@ -196,7 +202,7 @@ def _rolled(lake: Lake, model: str, first: date, days: int, versions: int) -> No
                 Record("metrics", "all", "i", "c", 9, "r", 0, judged, at + timedelta(minutes=3)),
             ],
         )
-        if refused:
+        if no:
             continue
         release, started = Release.named(f"{version}-0123456789ab"), at + timedelta(minutes=4)
         for phase, hours, weight, reason in (

@@ -69,7 +69,13 @@ def judged_day(history: History, subject: str) -> str | None:
     """The last day, before today, of which something of this subject was judged: what is not judged has no limit, or
     says why not.
     """
-    judged = history.about(subject).filter(pl.col("day") < history.today, pl.col("limit").is_not_null(), _plain())
+    of_one = subject == "quality"  # of the metrics the primary one alone is judged
+    judged = history.about(subject).filter(
+        pl.col("day") < history.today,
+        pl.col("limit").is_not_null(),
+        _plain(),
+        pl.col("name") == history.primary if of_one else pl.lit(True),
+    )
     return None if judged.is_empty() else str(judged.get_column("day").max())
 
 
