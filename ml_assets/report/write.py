@@ -49,7 +49,7 @@ class _Reports(SimpleHTTPRequestHandler):
 
     def send_head(self):  # type: ignore[no-untyped-def]  # as in the standard library
         name = self.path.split("?", 1)[0].removeprefix("/")
-        if "/" in name or name.startswith(".") or not name.endswith(".html"):
+        if "/" in name or not name.endswith(".html"):
             self.send_error(404, "there is one report for each model: /<model>.html")
             return None
         return super().send_head()
