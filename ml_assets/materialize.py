@@ -14,11 +14,12 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import data_assets, partitioned_assets
+from ml_assets.assets.naming import REASON_TAG
 from ml_assets.assets.rolling import BACK_TAG, asked_back
 from ml_assets.automation.due import contiguous, due_data
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.due_training import due_training
-from ml_assets.automation.jobs import REASON_TAG, by_hand
+from ml_assets.automation.jobs import by_hand
 from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.automation.rollout import due_rollout, rollout_requests
 from ml_assets.component import TabularModel

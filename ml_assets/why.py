@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ml_assets.automation.causes import answers
 from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.due_training import due_training
@@ -45,10 +46,12 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
         tell("  feedback  up to date")
     rollout = due_rollout(model, lake, serving_of(settings))
     tell(f"  rollout   {rollout.reason}")
-    training = due_training(model, lake)
+    latest, training = read_latest(lake, model.name), due_training(model, lake)
     state = f"due: {', '.join(training.assets)}: " if training.assets else ""
     tell(f"  training  {state}{training.reason}")
-    judged = read_latest(lake, model.name).get("metrics", WHOLE)
+    for answer in answers(model, latest):
+        tell(f"    {answer.name:<8}  {answer.says}: {answer.reason}")
+    judged = latest.get("metrics", WHOLE)
     for gate in judged.details.get("gates", []) if judged else ():
         tell(f"  gate      {gate['name']} {'passed' if gate['passed'] else 'failed'}: {gate['reason']}")
 

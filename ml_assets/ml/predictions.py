@@ -23,6 +23,7 @@ from ml_assets.serving.scorer import Scorer, require_equal
 from ml_assets.spec.base import Task
 
 KEY, REQUEST, FEATURE = "key_", "request_", "feature_"  # before names that the model's folder gives
+FEATURES_DIGEST = "features_digest"  # of the expressions that made a row's features
 TIME = pl.Datetime("us", "UTC")
 _NO_LIMITS = Options(max_bytes=2**62, max_rows=2**62)  # those of the server that took the request are not known here
 
@@ -62,6 +63,7 @@ def predictions_schema(contract: Contract, key: Sequence[str], features: Feature
     finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite", error="finite")
     checks: dict[str, Any] = {"row": pa.Check.ge(0), "seconds": pa.Check.ge(0), "score": probability}
     columns = {name: pa.Column(kind, checks.get(name)) for name, kind in (ASKED | answer_types(task)).items()}
+    columns[FEATURES_DIGEST] = pa.Column(pl.String, nullable=True, description="Of the expressions of its features")
     columns["missing"] = pa.Column(pl.String, nullable=True, description="Side tables and groups that had nothing")
     for name in key:
         columns[KEY + name] = pa.Column(
@@ -271,6 +273,9 @@ def _seen(asked: Sequence[_Asked], scorer: Scorer) -> tuple[pl.DataFrame, pl.Dat
         frame = frame.hstack(restored(looked_up, beside))
     features = scorer.features.compute(frame)
     columns.append(features.select(pl.all().name.prefix(FEATURE)))
+    columns.append(
+        pl.DataFrame({FEATURES_DIGEST: [scorer.features.digest] * frame.height}, schema={FEATURES_DIGEST: pl.String})
+    )
     return pl.concat(columns, how="horizontal"), features
 
 

@@ -11,9 +11,10 @@ import polars as pl
 import pytest
 
 from ml_assets.assets.feedback import feedback_bases, is_over
+from ml_assets.assets.naming import REASON_TAG
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.feedback import feedback_sensor
-from ml_assets.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, REASON_TAG
+from ml_assets.automation.jobs import RANGE_END_TAG, RANGE_START_TAG
 from ml_assets.records import Record, append_records, read_latest, writing
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.serving.journal import Entry, segments
