@@ -40,6 +40,7 @@ bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features
 	$(BIN)/python -W ignore -m benchmarks.scorer
+	$(BIN)/python -W ignore -m benchmarks.monitoring
 	$(BIN)/python -W ignore -m benchmarks.serving
 
 lint: install-dev
