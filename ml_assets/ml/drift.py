@@ -239,7 +239,7 @@ def _chi_square(reference: np.ndarray, day: np.ndarray) -> tuple[float, float]:
     if len(reference) < 2:
         return math.nan, math.nan
     if len(reference) == 2:
-        return _exact(reference[0], reference.sum(), day[0], day.sum())
+        return _exact(reference[1], reference.sum(), day[1], day.sum())
     ours, theirs = reference.sum(), day.sum()
     both = reference + day
     # sum (O - E)^2 / E over both rows of the table; in each cell both lie equally far from what is expected
@@ -263,7 +263,7 @@ def _exact_of_each(ours: np.ndarray, our_rows: float, theirs: np.ndarray, their_
     cells, repeated = np.unique(np.stack([ours, theirs]), axis=1, return_counts=True)
     several = cells.sum(axis=0) > 1  # a single row says nothing, wherever it is
     p_values = (_exact(mine, our_rows, yours, their_rows)[1] for mine, yours in cells[:, several].T)
-    return min(1.0, float(repeated[several].sum()) * min(p_values, default=1.0))
+    return min(1.0, max(1.0, float(repeated[several].sum())) * min(p_values, default=1.0))
 
 
 def _expected(cells: _Cells) -> np.ndarray:

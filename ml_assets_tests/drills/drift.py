@@ -12,7 +12,7 @@ found less often than stated.
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -103,10 +103,11 @@ def table(rows: int, shared: float, random: np.random.Generator) -> list[pl.Seri
     return [*made, pl.Series("score", norm.cdf(z[:10].mean(axis=0) + 0.3 * z[-1]))]
 
 
-def day(rows: int, shared: float, random: np.random.Generator) -> list[Drift]:
-    """A day without drift beside a reference of its own."""
+def days(rows: int, shared: float, number: int, random: np.random.Generator) -> Iterator[list[Drift]]:
+    """Days without drift beside one reference."""
     reference = [distribution(each) for each in table(REFERENCE_ROWS, shared, random)]
-    return [compare(ours, theirs) for ours, theirs in zip(reference, table(rows, shared, random), strict=True)]
+    for _ in range(number):
+        yield [compare(ours, theirs) for ours, theirs in zip(reference, table(rows, shared, random), strict=True)]
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,18 @@ class Calm:
     alarms_by_default: int
 
 
-def calm(rows: int, kind: str, batches: int, seed: int) -> Calm:
+def calm(rows: int, kind: str, batches: int, seed: int, with_each: int = 1) -> Calm:
+    """Days without drift.
+
+    Args:
+        with_each: how many days share a reference; intervals are only right if none do.
+    """
     random = np.random.default_rng([seed, rows, list(SHARED).index(kind)])
     certain = large = 0
-    for _ in range(batches):
-        found = day(rows, SHARED[kind], random)
-        certain += any(each.alarm for each in judge(found, alarms_per_month=ALARMS_PER_MONTH, least=0.0))
-        large += any(each.alarm for each in judge(found, alarms_per_month=ALARMS_PER_MONTH, least=LEAST))
+    for _ in range(batches // with_each):
+        for found in days(rows, SHARED[kind], with_each, random):
+            certain += any(each.alarm for each in judge(found, alarms_per_month=ALARMS_PER_MONTH, least=0.0))
+            large += any(each.alarm for each in judge(found, alarms_per_month=ALARMS_PER_MONTH, least=LEAST))
     return Calm(rows, kind, batches, certain, large)
 
 
