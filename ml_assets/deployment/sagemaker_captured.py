@@ -79,9 +79,8 @@ class Captured:
         found: list[tuple[str, str]] = []
         while True:
             page = ask(self.s3, self.where, "ListObjectsV2", Bucket=self.bucket, Prefix=folder, **after, **token)
-            found += [
-                (each["Key"], each["ETag"]) for each in page.get("Contents", []) if each["Key"].endswith(".jsonl")
-            ]
+            there = {each["Key"]: each["ETag"] for each in page.get("Contents", [])}
+            found += [(key, etag) for key, etag in there.items() if key.endswith(".jsonl") and _day_of(folder, key)]
             if not page.get("IsTruncated"):
                 return found
             token = {"ContinuationToken": page["NextContinuationToken"]}
