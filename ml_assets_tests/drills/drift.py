@@ -5,8 +5,8 @@
 Each batch is a day of each size beside a reference of 5,000 rows of its own, all drawn from the same distributions: 40
 columns and a score; skewed and normal numbers, counts, truth values down to 1 %, categories with rare values, nulls;
 columns that are independent, and columns that share nine tenths of their variance. It goes through `ml.drift.compare`
-and `judge`, as a day of `monitoring` does. Ends with an error if alarms without drift are beyond doubt more than stated,
-or a planted shift is found less often than stated.
+and `judge`, as a day of `monitoring` does. Ends with an error if there are beyond doubt more alarms than
+stated without drift, or a planted shift is found less often than stated.
 """
 
 import argparse
