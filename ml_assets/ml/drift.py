@@ -180,7 +180,7 @@ def _require_kind(kind: Any, values: pl.Series) -> None:
 
 def _count_numbers(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cells, int, float]:
     """Counts in the bins, and on their edges where the reference says how many are; nulls; nothing is unseen."""
-    numbers = values.cast(pl.Float64).fill_null(math.nan).to_numpy()
+    numbers = values.cast(pl.Float64).to_numpy()  # nulls become NaN
     numbers = numbers[np.isfinite(numbers)]
     edges, counts = np.asarray(reference["edges"], float), np.asarray(reference["counts"], float)
     if "at" in reference:
@@ -222,48 +222,54 @@ def _count_texts(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cell
 
 
 def _kolmogorov_smirnov(cells: _Cells) -> tuple[float, float]:
-    from scipy.stats import kstwo, kstwobign
+    from scipy.special import kolmogorov
+    from scipy.stats import kstwo
 
     ours, theirs = cells.reference.sum(), cells.day.sum()
     distance = float(np.abs(np.cumsum(cells.reference) / ours - np.cumsum(cells.day) / theirs).max())
     rows = ours * theirs / (ours + theirs)
     # Of many rows Kolmogorov's limit, which is at most too large, and does not take half a second.
-    p_value = kstwo.sf(distance, round(rows)) if rows < 5_000 else kstwobign.sf(distance * math.sqrt(rows))
+    p_value = kstwo.sf(distance, round(rows)) if rows < 5_000 else kolmogorov(distance * math.sqrt(rows))
     return distance, min(1.0, float(p_value))
 
 
 def _chi_square(reference: np.ndarray, day: np.ndarray) -> tuple[float, float]:
-    """Statistic and p-value; NaN where there is one cell only."""
-    from scipy.stats import chi2
+    """Statistic and p-value; NaN where there is one cell only. Of two cells the exact test, and the difference."""
+    from scipy.special import chdtrc
 
     if len(reference) < 2:
         return math.nan, math.nan
-    if len(reference) == 2:
-        return _exact(reference[1], reference.sum(), day[1], day.sum())
     ours, theirs = reference.sum(), day.sum()
+    if len(reference) == 2:
+        return _exact(reference[1], ours, day[1], theirs)
     both = reference + day
     # sum (O - E)^2 / E over both rows of the table; in each cell both lie equally far from what is expected
     apart = day - both * theirs / (ours + theirs)
     statistic = float((apart**2 / both).sum() * (ours + theirs) * (1 / ours + 1 / theirs))
-    return statistic, float(chi2.sf(statistic, len(both) - 1))
+    return statistic, float(chdtrc(len(both) - 1, statistic))
 
 
 def _exact(ours: float, our_rows: float, theirs: float, their_rows: float) -> tuple[float, float]:
-    """Fisher's exact test of two shares: their difference, and twice the smaller tail of the hypergeometric law."""
+    """Fisher's exact test of two shares: their difference, and the p-value."""
+    return float(theirs / their_rows - ours / our_rows), float(_two_sided(ours, our_rows, theirs, their_rows))
+
+
+def _two_sided(ours: Any, our_rows: float, theirs: Any, their_rows: float) -> Any:
+    """Twice the smaller tail of the hypergeometric law; of numbers or arrays of them."""
     from scipy.stats import hypergeom
 
-    ours, our_rows, theirs, their_rows = (int(each) for each in (ours, our_rows, theirs, their_rows))
     law = (our_rows + their_rows, ours + theirs, their_rows)
-    tail = min(hypergeom.cdf(theirs, *law), hypergeom.sf(theirs - 1, *law))
-    return float(theirs / their_rows - ours / our_rows), min(1.0, 2 * float(tail))
+    return np.minimum(1.0, 2 * np.minimum(hypergeom.cdf(theirs, *law), hypergeom.sf(theirs - 1, *law)))
 
 
 def _exact_of_each(ours: np.ndarray, our_rows: float, theirs: np.ndarray, their_rows: float) -> float:
     """The smallest p-value of Fisher's exact tests of each cell's share, times their number."""
     cells, repeated = np.unique(np.stack([ours, theirs]), axis=1, return_counts=True)
     several = cells.sum(axis=0) > 1  # a single row says nothing, wherever it is
-    p_values = (_exact(mine, our_rows, yours, their_rows)[1] for mine, yours in cells[:, several].T)
-    return min(1.0, max(1.0, float(repeated[several].sum())) * min(p_values, default=1.0))
+    if not several.any():
+        return 1.0
+    smallest = _two_sided(cells[0, several], our_rows, cells[1, several], their_rows).min()
+    return min(1.0, float(repeated[several].sum() * smallest))
 
 
 def _expected(cells: _Cells) -> np.ndarray:

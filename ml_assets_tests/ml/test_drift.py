@@ -32,7 +32,7 @@ def alarms(p_values: list[float], **said: float) -> list[bool]:
 
 @pytest.mark.parametrize(("rows", "batches"), [(50, 50), (1_000, 20)])
 def test_days_without_drift_are_no_alarms(rows: int, batches: int) -> None:
-    shown = calm(rows, "dependent", batches, seed=3, with_each=10)
+    shown = calm("dependent", batches, seed=3, sizes=[rows], with_each=10)[rows]
     low, _ = interval(shown.alarms, batches)
     assert low <= 1 / 30, f"{shown.alarms} of {batches} days without drift are alarms, one of thirty may"
 
