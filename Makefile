@@ -30,6 +30,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.fuzz
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.canary
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.drift
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 
@@ -40,6 +41,7 @@ bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features
 	$(BIN)/python -W ignore -m benchmarks.scorer
+	$(BIN)/python -W ignore -m benchmarks.monitoring
 	$(BIN)/python -W ignore -m benchmarks.serving
 
 lint: install-dev

@@ -65,6 +65,10 @@ class TargetUnavailableError(TargetError):
     """A target does not answer, or is busy; the same call may do at the next tick."""
 
 
+class MonitoringError(MlAssetsError):
+    """What came later cannot be held against what a release was approved with."""
+
+
 class OnlineStoreError(MlAssetsError):
     """The online store does not answer, or holds what cannot be read; a request that needs it is answered with
     `status`.

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.lake import WHOLE, Lake
+from ml_assets.monitored import monitored
 from ml_assets.records import TABLE, read_latest
 from ml_assets.rollouts import LakeJournal
 from ml_assets.settings import Settings
@@ -34,6 +35,7 @@ def status_of(settings: Settings) -> dict[str, Any]:
             "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
             "judged": judged and {name: judged.details.get(name) for name in _JUDGED},
             "serves": (health or {"models": {}})["models"].get(name),
+            "monitoring": monitored(latest),
             "rollout": _rollout(lake, name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
         }
@@ -83,6 +85,8 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             tell(f"  scorer  {serves['scorer']}: {serves['scorer_reason']}")
         if rolled := about["rollout"]:
             tell(f"  rollout {rolled['challenger']} {rolled['phase']} since {rolled['at'][:19]}: {rolled['reason']}")
+        if watched := about["monitoring"]:
+            tell(f"  watched {watched['day']}: {watched['wrong']}")
         for view, counts in (serves or {}).get("looked_up", {}).items():
             asked = sum(counts.values())
             missing = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()) if how != "found")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ml_assets.assets.captured import captured_of
 from ml_assets.automation.causes import answers
 from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
@@ -12,6 +13,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
 from ml_assets.materialize import serving_of
 from ml_assets.model import Model
+from ml_assets.monitored import monitored
 from ml_assets.records import read_latest
 from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
@@ -39,11 +41,17 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
             tell(f"  data      {name}: {problem}")
         if not data.needs and not data.problems:
             tell("  data      up to date")
-    served = due_feedback(model, lake, settings.journal)
+    served = due_feedback(model, lake, settings.journal, captured=lambda: captured_of(model, serving_of(settings)))
     for stretch in served.stretches():
         tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
+    for name, problem in served.problems.items():
+        tell(f"  feedback  {name}: {problem}")
     if not served.needs:
         tell("  feedback  up to date")
+    if (watched := monitored(read_latest(lake, model.name))) is not None:
+        tell(f"  watched   {watched['day']}: {watched['wrong']}")
+        if watched["quality_day"] not in (None, watched["day"]):
+            tell(f"  watched   {watched['quality_day']}, whose outcomes are known: {watched['quality']}")
     rollout = due_rollout(model, lake, serving_of(settings))
     tell(f"  rollout   {rollout.reason}")
     latest, training = read_latest(lake, model.name), due_training(model, lake)

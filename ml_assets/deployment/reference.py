@@ -1,5 +1,6 @@
 """What a model was approved with: distributions of its features and scores, for comparison with what comes later."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,42 +8,120 @@ import polars as pl
 
 BINS = 20
 CATEGORIES = 50
+NAMED = 10_000  # categories whose names are kept beside those that are counted
+DAYS = 7
 
 
-def reference_of(features: pl.DataFrame, scores: np.ndarray) -> dict[str, Any]:
+def reference_of(
+    features: pl.DataFrame,
+    scores: np.ndarray,
+    weekdays: np.ndarray | None = None,
+    scored_on: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Distributions as JSON.
 
     Args:
         features: of the rows that the model was trained on.
         scores: shape (rows,) of held-out rows: of the last class of two, or values of regression; shape (rows, classes)
             of several.
+        weekdays: shape (rows of features,), the day of the week of each row, 1 (Monday) to 7; None: it has none.
+        scored_on: shape (rows of scores,), the same of the held-out rows.
 
     Returns:
-        `features` by name and `scores` (by position of the class, if there are several), each a distribution: of
-        numbers the `edges` of bins with equally many rows (less where values repeat) and their `counts`, the first and
-        the last bin without an end; of texts `counts` by category, those beyond the most frequent as `other`. `rows`
-        are all of them, `nulls` those without a value.
+        `features` by name and `scores` (by position of the class, if there are several), each a distribution; see
+        `distribution`.
     """
     several = scores if scores.ndim == 2 else scores[:, None]
     columns = [pl.Series(values) for values in several.T]
     return {
-        "features": {name: distribution(features.get_column(name)) for name in features.columns},
-        "scores": [distribution(each) for each in columns],
+        "features": {name: distribution(features.get_column(name), weekdays) for name in features.columns},
+        "scores": [distribution(each, scored_on) for each in columns],
     }
 
 
-def distribution(values: pl.Series) -> dict[str, Any]:
-    """The distribution of one column."""
-    known = values.drop_nulls()
-    said: dict[str, Any] = {"rows": len(values), "nulls": values.null_count()}
-    if values.dtype == pl.String:
-        # Of equally frequent ones the same stay, whatever their order was.
-        ordered = sorted(known.value_counts().rows(), key=lambda each: (-each[1], each[0]))
-        rest = sum(count for _, count in ordered[CATEGORIES:])
-        return said | {"kind": "text", "counts": dict(ordered[:CATEGORIES]), "other": rest}
-    numbers = known.cast(pl.Float64).to_numpy()
-    numbers = numbers[np.isfinite(numbers)]
-    said["nulls"] = len(values) - len(numbers)
-    inner = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)[1:-1])) if len(numbers) else np.empty(0)
-    counts = np.bincount(np.searchsorted(inner, numbers, side="right"), minlength=len(inner) + 1)
-    return said | {"kind": "number", "edges": inner.tolist(), "counts": counts.tolist()}
+def distribution(values: pl.Series, weekdays: np.ndarray | None = None) -> dict[str, Any]:
+    """The distribution of one column.
+
+    Returns:
+        `rows` are all that were counted, `nulls` those without a value.
+
+        Of numbers (`kind` number) the `edges` of bins with equally many rows (less where values repeat) and their
+        `counts`, the first and the last bin without an end, an edge being part of the bin above it; `at` says how many
+        lie exactly on each edge, so that a value that repeats is told from its neighbours.
+
+        Of texts (`kind` text) `counts` by category, and how many rows have another one, as `other`. Where there are
+        more than the 50 most frequent ones, these are chosen on every second row and all counts are of the remaining
+        rows: counted on the rows that they were chosen on, they would seem more frequent than they are. `rare` are the
+        names of the others, None if they are more than 10,000.
+
+        With weekdays, `weekdays` are the seven distributions of Monday to Sunday in the same bins or categories.
+    """
+    return _of_texts(values, weekdays) if values.dtype == pl.String else _of_numbers(values, weekdays)
+
+
+def finite(values: pl.Series) -> np.ndarray:
+    """Numbers and truth values as floats, NaN for all that are none; shape (rows,)."""
+    numbers = values.cast(pl.Float64).to_numpy()  # nulls become NaN
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _of_numbers(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
+    numbers = finite(values)
+    known = numbers[~np.isnan(numbers)]
+    # Quantiles that are values of rows: one that repeats lies on an edge.
+    shares = np.linspace(0, 1, BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(known, shares, method="inverted_cdf")) if len(known) else np.empty(0)
+
+    def counted(some: np.ndarray) -> dict[str, Any]:
+        known = some[~np.isnan(some)]
+        below, above = (np.searchsorted(edges, known, side=side) for side in ("left", "right"))
+        return {
+            "rows": len(some),
+            "nulls": len(some) - len(known),
+            "counts": np.bincount(above, minlength=len(edges) + 1).tolist(),
+            "at": np.bincount(below[above > below], minlength=len(edges)).tolist(),
+        }
+
+    return {"kind": "number", "edges": edges.tolist()} | _with_weekdays(numbers, weekdays, counted)
+
+
+def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
+    ordered = _by_frequency(values)
+    counted_rows = slice(None)
+    if len(ordered) > CATEGORIES:
+        some = _by_frequency(values.gather_every(2))[:CATEGORIES]
+        rare = sorted({name for name, _ in ordered} - {name for name, _ in some})
+        ordered, counted_rows = some, slice(1, None, 2)
+    else:
+        rare = []
+    names = [name for name, _ in ordered]
+
+    def counted(some: np.ndarray) -> dict[str, Any]:
+        texts = pl.Series(some, dtype=pl.String)
+        found = dict(_by_frequency(texts))
+        counts = {name: found.get(name, 0) for name in names}
+        known = len(texts) - texts.null_count()
+        return {
+            "rows": len(texts),
+            "nulls": texts.null_count(),
+            "counts": counts,
+            "other": known - sum(counts.values()),
+        }
+
+    about = {"kind": "text", "rare": rare if len(rare) <= NAMED else None}
+    some_days = None if weekdays is None else weekdays[counted_rows]
+    return about | _with_weekdays(values.to_numpy()[counted_rows], some_days, counted)
+
+
+def _by_frequency(texts: pl.Series) -> list[tuple[str, int]]:
+    """Categories and their counts; of equally frequent ones the same come first, whatever their order was."""
+    return sorted(texts.drop_nulls().value_counts().rows(), key=lambda each: (-each[1], each[0]))
+
+
+def _with_weekdays(
+    values: np.ndarray, weekdays: np.ndarray | None, counted: Callable[[np.ndarray], dict[str, Any]]
+) -> dict[str, Any]:
+    said = counted(values)
+    if weekdays is not None:
+        said["weekdays"] = [counted(values[weekdays == day]) for day in range(1, DAYS + 1)]
+    return said

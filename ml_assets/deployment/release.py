@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from ml_assets.deployment.archive import pack
@@ -38,6 +39,7 @@ def build_release(
     releases: Path,
     learnt_from: pl.DataFrame,
     held_out: pl.DataFrame,
+    weekdays: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Path:
     """Write the release of a model version, or find it already written.
 
@@ -46,6 +48,7 @@ def build_release(
             and asked for ever after, with what was looked up for them.
         learnt_from: features of the rows that the model was trained on, whose distributions go with the release.
         held_out: features of rows that the model was not trained on, on which its graph has to answer like it too.
+        weekdays: of the rows of both, 1 (Monday) to 7; None: they have no days.
 
     Returns:
         The release's folder, `<version>-<digest of the verdict>`.
@@ -81,7 +84,8 @@ def build_release(
         schema = {"$schema": SCHEMA_DIALECT, **row_schema(manifest.inputs, manifest.null_values)}
         (draft / SCHEMA).write_bytes(msgspec.json.format(msgspec.json.encode(schema)))
         scores = choice.estimator.scores(held_out)
-        reference = reference_of(learnt_from, scores[:, 1] if manifest.task == "binary" else scores)
+        scored = scores[:, 1] if manifest.task == "binary" else scores
+        reference = reference_of(learnt_from, scored, *(weekdays or ()))
         (draft / REFERENCE).write_bytes(msgspec.json.encode(reference))
         write_manifest(draft, manifest)
         Scorer.load(draft)

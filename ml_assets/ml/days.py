@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 
 
@@ -14,3 +15,11 @@ def end_of_day(day: pl.Expr, zone: str) -> pl.Expr:
         for each in (midnight, midnight + timedelta(hours=1))
     ]
     return pl.coalesce(starts).dt.convert_time_zone("UTC")
+
+
+def weekdays(times: pl.Series, zone: str) -> np.ndarray:
+    """The day of the week of each time in a time zone, 1 (Monday) to 7; shape (rows,). A time without a zone, or a
+    date, is of that zone already.
+    """
+    local = times.dt.convert_time_zone(zone) if getattr(times.dtype, "time_zone", None) else times
+    return local.dt.weekday().to_numpy()

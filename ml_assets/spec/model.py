@@ -98,6 +98,8 @@ class ModelSpec(Spec):
             raise ValueError(f"several lookups or groups are called {', '.join(repeated)}")
         if self.groups and self.source.batch != "day":
             raise ValueError("`groups` need `source: {batch: day}`: their windows are days")
+        if self.monitoring.drift.by == "weekday" and self.source.batch != "day":
+            raise ValueError("`monitoring.drift.by: weekday` needs `source: {batch: day}`: other rows have no days")
         if self.source.batch == "snapshot" and self.outcomes:
             raise ValueError("outcomes in files of their own need `source: {batch: day}`")
         return self
