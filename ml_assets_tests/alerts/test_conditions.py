@@ -139,6 +139,7 @@ def test_checks_that_failed_and_data_that_is_a_case_for_a_person_are_told() -> N
         [
             check("cleaned_data:column_fare", "warn"),
             check("raw_data:every_batch_is_accepted"),
+            check("raw_data:column_fare", "warn"),  # rows in quarantine
             check("monitoring:drift"),
             check("metrics:f1"),
         ],
