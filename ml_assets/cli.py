@@ -99,6 +99,25 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--test", is_flag=True, help="Send each channel a test message now, and say what became of it.")
+def alerts(as_json: bool, test: bool) -> None:
+    """What people are told of and is not over, and what waits for its channel."""
+    from ml_assets.alerts.shown import alerts_of, tell_alerts, try_channels
+
+    settings = Settings.from_environment()
+    if test:
+        sys.exit(0 if try_channels(settings, click.echo) else 1)
+    found = alerts_of(settings)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=2))
+    else:
+        tell_alerts(found, click.echo)
+
+
+@cli.command()
 @click.argument("model")
 def refresh(model: str) -> None:
     """Make what is due of a model now, from its data to its endpoint, as the sensors do while `make ui` runs."""

@@ -87,12 +87,12 @@ def test_a_model_is_a_graph_of_assets_with_checks_jobs_sensors_and_schedules(pro
     repository = definitions.get_repository_def()
     assert repository.has_job("late_deliveries")
     assert repository.has_job("late_deliveries_feedback")
-    sensors = {f"late_deliveries_{each}" for each in ("arrivals", "retraining", "rollout", "feedback")}
-    assert {each.name for each in repository.sensor_defs} == sensors
+    sensors = {f"late_deliveries_{each}" for each in ("arrivals", "retraining", "rollout", "feedback", "probe")}
+    assert {each.name for each in repository.sensor_defs} == sensors | {"alerts"}
     schedules = {"late_deliveries_daily", "late_deliveries_feedback_daily"}
     assert {each.name for each in repository.schedule_defs} == schedules
     running = [each.default_status.value for each in (*repository.sensor_defs, *repository.schedule_defs)]
-    assert running == ["RUNNING"] * 6
+    assert running == ["RUNNING"] * 8
 
 
 @pytest.mark.parametrize(

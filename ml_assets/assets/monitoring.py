@@ -23,6 +23,7 @@ from ml_assets.assets.monitoring_shown import shown, subject_results, subject_sp
 from ml_assets.assets.naming import FIRST_SERVED_DAY, INPUTS_TAG, SERVED_DAYS, asset_spec, execution, partitions_in
 from ml_assets.assets.predictions import ASSET as PREDICTIONS
 from ml_assets.assets.refresh import refresh
+from ml_assets.assets.report import report
 from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
@@ -109,8 +110,9 @@ def monitoring(model: Model) -> dg.AssetsDefinition:
         nothing = Basis(digest_of("nobody asked"))
         bases = {each: known.get(each, nothing) for each in partitions_in(context) if by_hand or each in known}
         done = refresh(context, model, tables, before, {ASSET: MONITORING}, bases, {}, work)
+        page = report(context, model, tables, now) if done.results else {}
         for result in done.results.values():
-            result["metadata"] |= shown(model, tables, done.latest, now)
+            result["metadata"] |= shown(model, tables, done.latest, now) | page
         held = [
             *check_results(spec.key, MONITORING, done.failures(ASSET)),
             *subject_results(spec.key, model, tables, done.latest),
