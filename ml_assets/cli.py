@@ -177,6 +177,18 @@ def ui(port: int) -> None:
     sys.exit(run_ui(Settings.from_environment(), port))
 
 
+@cli.command()
+@click.option("--port", default=9877, show_default=True, help="Where Prometheus asks.")
+def exporter(port: int) -> None:
+    """Tell Prometheus about the pipeline: freshness, rows, runs, versions, alarms; until Ctrl-C."""
+    from ml_assets.exporter.server import serve as tell_prometheus
+    from ml_assets.materialize import prepare_dagster_home
+
+    settings = Settings.from_environment()
+    prepare_dagster_home(settings)
+    tell_prometheus(settings, port, click.echo)
+
+
 def main() -> NoReturn:
     """Entry point: an error of ours is one message, not a stack of calls."""
     try:

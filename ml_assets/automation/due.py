@@ -24,7 +24,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
 from ml_assets.records import Basis, Latest, Problem, State, problem_of, read_latest
 from ml_assets.serving.online import OnlineStore
-from ml_assets.sources.feed import Survey, survey
+from ml_assets.sources.feed import Feed, Survey, survey
 
 Terms = list[Basis | str]  # what decides about a partition; most is never asked for
 
@@ -92,6 +92,33 @@ def due_data(
     rows = survey(model.rows_feed, lake, certain=certain)
     arriving = survey(model.outcomes_feed, lake, certain=certain) if model.outcomes_feed else None
     side = {name: survey(feed, lake, certain=certain) for name, feed in model.lookup_feeds.items()}
+    return _compared(model, latest, rows, arriving, side, online, now)
+
+
+def due_on_record(model: Model, lake: Lake, now: datetime | None = None) -> DueData:
+    """What is due by the records alone, whatever has arrived since. No source is asked: that may take long, and takes a
+    queue's messages away from the sensor.
+    """
+    latest = read_latest(lake, model.name)
+
+    def unasked(feed: Feed) -> Survey:
+        return Survey(feed.key, blocked=dict.fromkeys(latest.partitions(feed.name), "not asked"))
+
+    arriving = unasked(model.outcomes_feed) if model.outcomes_feed else None
+    side = {name: unasked(feed) for name, feed in model.lookup_feeds.items()}
+    return _compared(model, latest, unasked(model.rows_feed), arriving, side, None, now or datetime.now(UTC))
+
+
+def _compared(
+    model: Model,
+    latest: Latest,
+    rows: Survey,
+    arriving: Survey | None,
+    side: dict[str, Survey],
+    online: OnlineStore | None,
+    now: datetime,
+) -> DueData:
+    """What was found in the sources beside what the records say."""
     due = DueData(data_assets(model))
     for found in (rows, arriving, *side.values()):
         for batch, reason in found.unreadable.items() if found else ():

@@ -33,7 +33,7 @@ from ml_assets.serving.openapi import document, page
 from ml_assets.serving.options import Options
 from ml_assets.serving.prediction_log import NotLoggedError, PredictionLog, now_in_microseconds
 from ml_assets.serving.reasons import kept, reason_of
-from ml_assets.serving.room import Room
+from ml_assets.serving.room import BusyError, Room
 from ml_assets.serving.served import Served, Serving
 from ml_assets.serving.sides import Asked
 
@@ -165,6 +165,8 @@ class Predict:
         error: Exception,
     ) -> None:
         """Log a request that was not answered: what was wrong with it, and no value of it."""
+        if isinstance(error, BusyError) and serving is not None:
+            self.measured.shed(serving.scorer.manifest.model)
         if self.log is None or serving is None or PROBE in headers:
             return
         manifest, seconds = serving.scorer.manifest, time.perf_counter() - started

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import isfinite
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from ml_assets.serving.served import Served
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 NO_MODEL = ""  # of a request that names none that serves
+OURS = (200, 500, 503, 504)  # statuses that a server is judged by; others are their callers' business
 
 
 class Measured:
@@ -22,6 +23,7 @@ class Measured:
 
     def __init__(self, served: Served, room: Room, log: PredictionLog | None = None) -> None:
         self._registry = CollectorRegistry()
+        self._served = served
         self._requests = Counter(
             "ml_assets_requests",
             "Requests by status.",
@@ -38,6 +40,14 @@ class Measured:
         )
         waiting = Gauge("ml_assets_waiting_rows", "Rows that wait for their answer.", registry=self._registry)
         waiting.set_function(lambda: room.waiting)
+        most = Gauge("ml_assets_waiting_rows_limit", "Rows that may wait at most.", registry=self._registry)
+        most.set(room.most)
+        self._shed = Counter(
+            "ml_assets_shed_requests",
+            "Requests that found no room; they are among those with status 503.",
+            ["model"],
+            registry=self._registry,
+        )
         self._scores = Histogram(
             "ml_assets_scores",
             "Scores of the first row of each request, of the last of two classes or of each of several.",
@@ -54,6 +64,7 @@ class Measured:
             ["model"],
             registry=self._registry,
         )
+        ProcessCollector(registry=self._registry)  # memory, CPU, start
         self._registry.register(_Models(served))
         if log is not None:
             self._registry.register(_Log(log))
@@ -91,6 +102,10 @@ class Measured:
         """Count a request that is not logged because its caller said so."""
         self._probes.labels(model).inc()
 
+    def shed(self, model: str) -> None:
+        """Count a request for which there was no room."""
+        self._shed.labels(model).inc()
+
     def count(self, model: str, status: int) -> None:
         """Count a request with its status."""
         known = self._by_status.get((model, status))
@@ -100,6 +115,12 @@ class Measured:
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
+        # A series that began with its first error would have no increase.
+        for model in tuple(self._served.models):
+            for status in OURS:
+                self._requests.labels(model, str(status))
+            self._shed.labels(model)
+            self._invalid.labels(model)
         return generate_latest(self._registry)
 
 
@@ -114,10 +135,9 @@ class _Log(Collector):
         lost = CounterMetricFamily(
             "ml_assets_prediction_log_lost", "Requests that found no room or no disk.", labels=["model"]
         )
-        for model, count in sorted(self._log.logged.items()):
-            logged.add_metric([model], count)
-        for model, count in sorted(self._log.lost.items()):
-            lost.add_metric([model], count)
+        for model in sorted({*self._log.logged, *self._log.lost}):
+            logged.add_metric([model], self._log.logged.get(model, 0))
+            lost.add_metric([model], self._log.lost.get(model, 0))
         waiting = GaugeMetricFamily("ml_assets_prediction_log_waiting", "Requests that wait to be logged.")
         waiting.add_metric([], self._log.waiting)
         yield from (logged, lost, waiting)

@@ -16,11 +16,12 @@ class Room:
     """The rows of all requests that wait for their answer.
 
     Attributes:
+        most: how many there may be.
         waiting: how many there are.
     """
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.waiting = 0
 
     @contextlib.contextmanager
@@ -30,8 +31,8 @@ class Room:
         Raises:
             BusyError: if there is none.
         """
-        if self.waiting and self.waiting + rows > self._most:
-            raise BusyError(f"{self.waiting:,} rows wait already, and there is room for {self._most:,}; come again")
+        if self.waiting and self.waiting + rows > self.most:
+            raise BusyError(f"{self.waiting:,} rows wait already, and there is room for {self.most:,}; come again")
         self.waiting += rows
         try:
             yield
