@@ -149,6 +149,13 @@ def test_as_many_categories_as_rows_are_no_drift() -> None:
     assert judge([other], alarms_per_month=1, least=0.1)[0].alarm
 
 
+def test_of_many_rare_categories_some_are_rarer_by_chance() -> None:
+    names = [f"courier {each}" for each in range(40)]
+    reference = distribution(pl.Series("x", [each for each in names for _ in range(10)]))
+    days = [compare(reference, pl.Series("x", RANDOM.choice(names, 50))).p_value for _ in range(100)]
+    assert np.mean(np.array(days) <= 0.1) <= 0.15
+
+
 def test_what_has_too_many_categories_to_be_named_does_not_say_what_is_unseen() -> None:
     reference = distribution(pl.Series("x", [str(each) for each in range(30_000)]))
     assert reference["rare"] is None
