@@ -269,7 +269,7 @@ CORRECTIONS = st.lists(
 )
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(corrections=CORRECTIONS)
 def test_late_corrections_touch_only_the_day_of_their_prediction(
     corrections: list[tuple[str, int, bool | None]], tmp_path_factory: pytest.TempPathFactory
