@@ -2,6 +2,7 @@
 
 import sys
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -138,6 +139,20 @@ def why(model: str, last: int) -> None:
 
     settings = Settings.from_environment()
     tell_why(settings, model_of(settings, model), last, click.echo)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File; default: in the folder of reports.")
+def report(model: str, out: Path | None) -> None:
+    """Write the report page of a model, and print where it lies."""
+    from ml_assets.lake import Lake
+    from ml_assets.materialize import model_of
+    from ml_assets.report.write import write_report
+
+    settings = Settings.from_environment()
+    file = out or settings.reports / f"{model}.html"
+    click.echo(write_report(Lake(settings.lake), model_of(settings, model), file))
 
 
 @cli.command()

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import data_assets, partitioned_assets
+from ml_assets.assets.captured import captured_of
 from ml_assets.assets.naming import REASON_TAG
 from ml_assets.assets.rolling import BACK_TAG, asked_back
 from ml_assets.automation.due import contiguous, due_data
@@ -94,7 +95,8 @@ def materialize_feedback(settings: Settings, model: Model, tell: Callable[[str],
     Returns, Raises:
         As `materialize_due`.
     """
-    due = due_feedback(model, Lake(settings.lake), settings.journal)
+    serving = serving_of(settings)
+    due = due_feedback(model, Lake(settings.lake), settings.journal, captured=lambda: captured_of(model, serving))
     return _execute(model, feedback_requests(model, due), tell)
 
 

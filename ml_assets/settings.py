@@ -32,6 +32,7 @@ class Settings(BaseModel):
     models: Path = Field(PROJECT_ROOT / "ml_assets" / "defs", description="Folder with one folder per model.")
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
+    report_port: int = Field(3001, ge=1, le=65535, description="Report pages, which `ml-assets ui` serves.")
     mlflow: SecretStr = Field(
         SecretStr(""),
         alias="mlflow_uri",
@@ -216,6 +217,15 @@ class Settings(BaseModel):
     def journal(self) -> Path:
         """The prediction log, as the endpoint server writes it."""
         return self.home / JOURNAL
+
+    @property
+    def reports(self) -> Path:
+        """Report pages, one file per model."""
+        return self.home / "reports"
+
+    @property
+    def report_ui(self) -> str:
+        return f"http://127.0.0.1:{self.report_port}"
 
     @property
     def searches(self) -> Path:

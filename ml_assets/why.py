@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ml_assets.assets.captured import captured_of
 from ml_assets.automation.causes import answers
 from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
@@ -40,9 +41,11 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
             tell(f"  data      {name}: {problem}")
         if not data.needs and not data.problems:
             tell("  data      up to date")
-    served = due_feedback(model, lake, settings.journal)
+    served = due_feedback(model, lake, settings.journal, captured=lambda: captured_of(model, serving_of(settings)))
     for stretch in served.stretches():
         tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
+    for name, problem in served.problems.items():
+        tell(f"  feedback  {name}: {problem}")
     if not served.needs:
         tell("  feedback  up to date")
     if (watched := monitored(read_latest(lake, model.name))) is not None:

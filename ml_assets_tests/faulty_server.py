@@ -19,6 +19,7 @@ from ml_assets.serving.online import OnlineStore
 from ml_assets.serving.scorer import Answered, Scorer
 
 FAULTS: dict[str, str] = {}
+SECONDS = {"slow": 0.1, "slower": 0.3, "hangs": 60}
 
 
 def fails(row: Any) -> bool:
@@ -41,8 +42,7 @@ class Faulty(Scorer):
         if rows != self.golden:
             if self.fault == "errors" and any(map(fails, rows)):
                 raise RuntimeError("a fault on purpose")
-            if self.fault in ("slow", "hangs"):
-                time.sleep(0.1 if self.fault == "slow" else 60)
+            time.sleep(SECONDS.get(self.fault, 0))
         return super().answer(rows, looked_up)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import build_assets, data_assets
+from ml_assets.assets.captured import captured_of
 from ml_assets.assets.feedback import feedback
 from ml_assets.assets.handover import forget
 from ml_assets.assets.monitoring import monitoring
@@ -78,8 +79,8 @@ def refresh_feedback(model: Model, lake: Lake, home: Path) -> dict[str, list[str
     Returns:
         For each due day what was made of it.
     """
-    due = due_feedback(model, lake, home / JOURNAL)
     serving = ServingResource(home=str(home), releases=str(home / "releases"), port=1)
+    due = due_feedback(model, lake, home / JOURNAL, captured=lambda: captured_of(model, serving))
     for stretch in due.stretches():
         run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
         if "predictions" in stretch.assets:

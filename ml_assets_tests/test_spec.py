@@ -72,6 +72,7 @@ def test_params_without_a_class_change_the_default_forest_and_with_a_class_stand
             "",
             "give training.class_weights or search.space.class_weight, not both",
         ),
+        ({"monitoring": {"drift": {"by": "weekday"}}}, "", "drift.by: weekday` needs `source: {batch: day}`"),
         ({"compute": "spark"}, "compute", "'local' or 'ray'"),
         ({"estimator": {"class": "os.system"}}, "estimator", "pattern"),
         ({"split": {"test": 0.8, "validation": 0.3}}, "split", "leave no rows"),

@@ -137,6 +137,8 @@ def _mail(address: Address, message: Message) -> str:
     except TimeoutError:
         raise AlertError(f"{address.name} gave no answer in {SECONDS:g} s") from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
+        if "timed out" in str(error):  # smtplib calls it a server that has hung up
+            raise AlertError(f"{address.name} gave no answer in {SECONDS:g} s") from None
         raise AlertError(f"{address.name} did not take it ({type(error).__name__})") from None
     # Those that took it would get it again and again, if one that never will counted as a failure.
     return f"{len(refused)} of {len(address.to)} receivers were refused" if refused else ""

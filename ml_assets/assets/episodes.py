@@ -45,16 +45,16 @@ class Episode:
 def episode(kind: Kind, model: Model, latest: Latest, now: datetime) -> Episode | None:
     """The alarms of a kind that hold on; None if there are none, or if they are over.
 
-    A day counts once it has ended. Days on which nothing could be judged are passed over, and of quality those that
-    were mostly answered by another version than the one that serves: what that did wrong, this one does not.
+    A day counts once it has ended. Days on which nothing could be judged are passed over.
     """
     days: list[str] = []
     names: set[str] = set()
     calm, today = 0, str(now.astimezone(UTC).date())
     for day, record in reversed(latest.of("monitoring").items()):
-        if day >= today or (kind == "quality" and not _answered_by_server(record, latest)):
+        alarms = _alarms(kind, record, latest) if day < today else None
+        if alarms is None:
             continue
-        found = [name for subject in SUBJECTS[kind] for name in record.details["alarms"].get(subject, ())]
+        found = [name for subject in SUBJECTS[kind] for name in alarms.get(subject, ())]
         if found:
             days.append(day)
             names.update(found)
@@ -66,12 +66,15 @@ def episode(kind: Kind, model: Model, latest: Latest, now: datetime) -> Episode 
     return Episode(kind, days[-1], days[0], sorted(names)) if days else None
 
 
-def _answered_by_server(monitored: Record, latest: Latest) -> bool:
-    """Whether the version that serves answered most rows of a day, or nobody says who did."""
-    served, versions = latest.get("endpoint", WHOLE), monitored.details.get("versions") or {}
-    if served is None or not versions:
-        return True
-    return bool(versions.get(served.details["version"], 0) * 2 > sum(versions.values()))
+def _alarms(kind: Kind, monitored: Record, latest: Latest) -> Mapping[str, list[str]] | None:
+    """A day's alarms by subject. Of quality those of the version that serves, None where it answered nothing: what
+    another one did wrong, this one does not.
+    """
+    versions, served = monitored.details["versions"], latest.get("endpoint", WHOLE)
+    if kind == "drift" or not versions or served is None:
+        return dict(monitored.details["alarms"])
+    answered = versions.get(served.details["version"])
+    return dict(answered["alarms"]) if answered else None
 
 
 @dataclass(frozen=True)

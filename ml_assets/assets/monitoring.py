@@ -6,6 +6,7 @@ quality once its outcomes have had their time.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ml_assets.assets.monitoring_shown import shown, subject_results, subject_sp
 from ml_assets.assets.naming import FIRST_SERVED_DAY, INPUTS_TAG, SERVED_DAYS, asset_spec, execution, partitions_in
 from ml_assets.assets.predictions import ASSET as PREDICTIONS
 from ml_assets.assets.refresh import refresh
+from ml_assets.assets.report import report
 from ml_assets.assets.writing import Made, Slice
 from ml_assets.checks import check_results, check_specs
 from ml_assets.digests import digest_of
@@ -29,6 +31,7 @@ from ml_assets.errors import MlAssetsError, ReleaseError
 from ml_assets.lake import Lake
 from ml_assets.ml.feedback import OUTCOME
 from ml_assets.ml.monitoring import (
+    ALL,
     MONITORING,
     NOT_JUDGED,
     Finding,
@@ -107,8 +110,9 @@ def monitoring(model: Model) -> dg.AssetsDefinition:
         nothing = Basis(digest_of("nobody asked"))
         bases = {each: known.get(each, nothing) for each in partitions_in(context) if by_hand or each in known}
         done = refresh(context, model, tables, before, {ASSET: MONITORING}, bases, {}, work)
+        page = report(context, model, tables, now) if done.results else {}
         for result in done.results.values():
-            result["metadata"] |= shown(model, tables, done.latest, now)
+            result["metadata"] |= shown(model, tables, done.latest, now) | page
         held = [
             *check_results(spec.key, MONITORING, done.failures(ASSET)),
             *subject_results(spec.key, model, tables, done.latest),
@@ -130,7 +134,7 @@ def _day(model: Model, lake: Lake, latest: Latest, releases: Path, day: str, now
         findings += of_probes(counts["probes"], counts["good"], watch.requests)
     newest = dict(served.sort("last").select("version", "release").iter_rows()) if served.height else {}
     if asked is not None and newest:
-        findings += _of_columns(model, lake, releases, day, newest)
+        findings += _of_columns(model, lake, releases, day, newest, asked.details.get("without_features", 0))
     if came is not None and came.rows:
         findings += _of_outcomes(model, lake, day, newest, asked, came)
     if not over:
@@ -169,8 +173,15 @@ def _of_traffic(model: Model, said: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _of_columns(model: Model, lake: Lake, releases: Path, day: str, newest: Mapping[str, str]) -> list[Finding]:
-    """From what was asked and answered, one column in memory at a time."""
+def _of_columns(
+    model: Model, lake: Lake, releases: Path, day: str, newest: Mapping[str, str], lacking: int
+) -> list[Finding]:
+    """From what was asked and answered, one column in memory at a time.
+
+    Args:
+        newest: of each version the release that answered last.
+        lacking: rows of which nobody knows what the model saw.
+    """
     watch = model.spec.monitoring
 
     def read(columns: Sequence[str]) -> pl.DataFrame:
@@ -180,10 +191,16 @@ def _of_columns(model: Model, lake: Lake, releases: Path, day: str, newest: Mapp
     references, absent = {}, []
     for version, release in newest.items():
         try:
-            references[version] = _reference(releases / release)
+            held = _reference(releases / release)
         except ReleaseError as error:
             note = f"{NOT_JUDGED}: {error}"
-            absent.append(Finding("drift", release, None, 0, version, note=note))
+            absent += [Finding(subject, ALL, None, 0, version, note=note) for subject in ("drift", "scores")]
+            continue
+        references[version] = held
+        if lacking:  # their columns are empty, which is no drift
+            references[version] = replace(held, features={})
+            note = f"{NOT_JUDGED}: of {lacking:,} rows it is not known what the model saw"
+            absent.append(Finding("drift", ALL, None, lacking, version, note=note))
     return [
         *of_stale(missing, list(model.views), watch.stale),
         *of_drift(

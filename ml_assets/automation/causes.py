@@ -135,7 +135,7 @@ def _alarmed(now: Situation, kind: Kind) -> Answer:
     stands = standing(now.latest, now.trained)
     if found.since <= serving_answered(now.latest, now.trained).get(kind, ""):
         return Answer(kind, False, f"{found}; the version that serves was trained for them")
-    if stands is Standing.UNDECIDED and found.since <= now.trained.details["answered"].get(kind, ""):
+    if stands is Standing.UNDECIDED and found.since <= now.trained.details.get("answered", {}).get(kind, ""):
         return Answer(kind, False, f"{found}; version {now.version} was trained for them and {stands.value}")
     known = Labels.now(now.latest).since(found.since, now.model)
     since = f"since {found.since}"

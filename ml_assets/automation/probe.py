@@ -10,6 +10,7 @@ from ml_assets.deployment.probing import Patience, probe_local
 from ml_assets.deployment.rollout import State as Rollout
 from ml_assets.deployment.targets import Target
 from ml_assets.durations import parse_duration
+from ml_assets.errors import TargetUnavailableError
 from ml_assets.lake import Lake
 from ml_assets.model import Model
 from ml_assets.probes import Probe, Watch, append_row, state_of
@@ -44,7 +45,10 @@ def probe_once(model: Model, lake: Lake, serving: ServingResource, watch: Watch)
     names = may_serve(LakeJournal(lake, model.name).states())
     if not names:
         return watch, "no release serves yet"
-    found = _ask(model, serving.target_of(model), names)
+    try:
+        found = _ask(model, serving.target_of(model), names)
+    except TargetUnavailableError as error:
+        return watch, str(error)
     if found is None:
         return watch, "no server is said to run: it was stopped on purpose, or never started"
     watch, row = watch.after(found)
@@ -69,7 +73,14 @@ def _ask(model: Model, target: Target, names: frozenset[str]) -> Probe | None:
     patience = Patience(parse_duration(watch.timeout).total_seconds(), watch.slow_ms / 1000)
     if isinstance(target, LocalRollout):
         return probe_local(target.server, model.name, names, patience)
-    return None
+    from ml_assets.deployment.kubernetes.namespaced import Namespaced
+    from ml_assets.deployment.probing_elsewhere import probe_cluster, probe_sagemaker
+    from ml_assets.deployment.sagemaker import SageMakerTarget
+
+    if isinstance(target, SageMakerTarget):
+        return probe_sagemaker(target, names, patience)
+    assert isinstance(target, Namespaced)
+    return probe_cluster(target, names, patience)
 
 
 def _kept(cursor: str | None, model: Model, lake: Lake) -> Watch:

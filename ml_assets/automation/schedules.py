@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ml_assets.assets import JUDGED
+from ml_assets.assets.captured import captured_of
 from ml_assets.assets.naming import CAUSE_TAG, key_of
 from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
@@ -58,7 +59,7 @@ def feedback_schedule(model: Model) -> dg.ScheduleDefinition:
     ) -> list[dg.RunRequest] | dg.SkipReason:
         if reason := busy(context.instance, model):
             return dg.SkipReason(reason)
-        due = due_feedback(model, lake.open(), serving.target().journal)
+        due = due_feedback(model, lake.open(), serving.target().journal, captured=lambda: captured_of(model, serving))
         return feedback_requests(model, due) or dg.SkipReason("nothing is due")
 
     return daily

@@ -87,7 +87,7 @@ def _asked(
     except HangingError:
         return "hanging", f"{url} gave no answer in {patience.timeout:g} s", None, False
     except (requests.RequestException, OSError) as error:
-        return "dead", f"{url} does not answer: {_short(error)}; the server's log is {server.log}", None, False
+        return "dead", f"{url} does not answer ({_cause(error)}); the server's log is {server.log}", None, False
     except (KeyError, TypeError, AttributeError, ValueError, SettingsError) as error:
         return "wrong", f"{url}: {_short(error)}", None, False
     if status in (408, 504):
@@ -148,6 +148,16 @@ def fetch(
     if not isinstance(found, dict):
         raise ValueError(f"no JSON object but {bytes(content[:100])!r}")
     return response.status_code, found
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, without the layers around it."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return type(error).__name__
 
 
 def _short(said: Any) -> str:

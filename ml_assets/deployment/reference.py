@@ -61,7 +61,7 @@ def distribution(values: pl.Series, weekdays: np.ndarray | None = None) -> dict[
 
 def finite(values: pl.Series) -> np.ndarray:
     """Numbers and truth values as floats, NaN for all that are none; shape (rows,)."""
-    numbers = values.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    numbers = values.cast(pl.Float64).to_numpy()  # nulls become NaN
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 

@@ -55,7 +55,7 @@ def _materialised(model: Model, latest: Latest) -> Metric:
 def _days(model: Model, latest: Latest, due: list[DueData]) -> Metric:
     """Days, or the one partition of a table without days, that do not hold what they should."""
     days = Gauge(
-        "ml_assets_asset_days",
+        "ml_assets_asset_partitions",
         "Partitions that are due by the records, wait for another attempt, or are refused until something changes.",
         labels=["model", "asset", "state"],
     )

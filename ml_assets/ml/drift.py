@@ -87,8 +87,8 @@ def compare(reference: Mapping[str, Any], values: pl.Series) -> Drift:
       most too large, also where values repeat. (Hodges 1958; `scipy.stats.ks_2samp` in its asymptotic form.)
     - `chi2`: Pearson's chi-square of homogeneity, of neighbouring bins or of categories; those of which fewer than
       five rows are expected are one cell together. Cells are chosen by both samples together, never by the day alone.
-    - `rare` of categories: whether those in that one cell are as frequent as before. A category that was never seen
-      is one of them. Fisher's exact test.
+    - `rare` of categories: whether those in that one cell are as frequent as before, together and one by one (the
+      smaller p-value, times two). One that was never seen is among them. Fisher's exact test.
     - `nulls`: whether as many values are missing. Fisher's exact test.
 
     Together: the smallest p-value times the number of tests (Bonferroni), whatever the dependence between them.
@@ -180,7 +180,7 @@ def _require_kind(kind: Any, values: pl.Series) -> None:
 
 def _count_numbers(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cells, int, float]:
     """Counts in the bins, and on their edges where the reference says how many are; nulls; nothing is unseen."""
-    numbers = values.cast(pl.Float64).fill_null(math.nan).to_numpy()
+    numbers = values.cast(pl.Float64).to_numpy()  # nulls become NaN
     numbers = numbers[np.isfinite(numbers)]
     edges, counts = np.asarray(reference["edges"], float), np.asarray(reference["counts"], float)
     if "at" in reference:
@@ -222,40 +222,54 @@ def _count_texts(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cell
 
 
 def _kolmogorov_smirnov(cells: _Cells) -> tuple[float, float]:
-    from scipy.stats import kstwo, kstwobign
+    from scipy.special import kolmogorov
+    from scipy.stats import kstwo
 
     ours, theirs = cells.reference.sum(), cells.day.sum()
     distance = float(np.abs(np.cumsum(cells.reference) / ours - np.cumsum(cells.day) / theirs).max())
     rows = ours * theirs / (ours + theirs)
     # Of many rows Kolmogorov's limit, which is at most too large, and does not take half a second.
-    p_value = kstwo.sf(distance, round(rows)) if rows < 5_000 else kstwobign.sf(distance * math.sqrt(rows))
+    p_value = kstwo.sf(distance, round(rows)) if rows < 5_000 else kolmogorov(distance * math.sqrt(rows))
     return distance, min(1.0, float(p_value))
 
 
 def _chi_square(reference: np.ndarray, day: np.ndarray) -> tuple[float, float]:
-    """Statistic and p-value; NaN where there is one cell only."""
-    from scipy.stats import chi2
+    """Statistic and p-value; NaN where there is one cell only. Of two cells the exact test, and the difference."""
+    from scipy.special import chdtrc
 
     if len(reference) < 2:
         return math.nan, math.nan
-    if len(reference) == 2:
-        return _exact(reference[0], reference.sum(), day[0], day.sum())
     ours, theirs = reference.sum(), day.sum()
+    if len(reference) == 2:
+        return _exact(reference[1], ours, day[1], theirs)
     both = reference + day
     # sum (O - E)^2 / E over both rows of the table; in each cell both lie equally far from what is expected
     apart = day - both * theirs / (ours + theirs)
     statistic = float((apart**2 / both).sum() * (ours + theirs) * (1 / ours + 1 / theirs))
-    return statistic, float(chi2.sf(statistic, len(both) - 1))
+    return statistic, float(chdtrc(len(both) - 1, statistic))
 
 
 def _exact(ours: float, our_rows: float, theirs: float, their_rows: float) -> tuple[float, float]:
-    """Fisher's exact test of two shares: their difference, and twice the smaller tail of the hypergeometric law."""
+    """Fisher's exact test of two shares: their difference, and the p-value."""
+    return float(theirs / their_rows - ours / our_rows), float(_two_sided(ours, our_rows, theirs, their_rows))
+
+
+def _two_sided(ours: Any, our_rows: float, theirs: Any, their_rows: float) -> Any:
+    """Twice the smaller tail of the hypergeometric law; of numbers or arrays of them."""
     from scipy.stats import hypergeom
 
-    ours, our_rows, theirs, their_rows = (int(each) for each in (ours, our_rows, theirs, their_rows))
     law = (our_rows + their_rows, ours + theirs, their_rows)
-    tail = min(hypergeom.cdf(theirs, *law), hypergeom.sf(theirs - 1, *law))
-    return float(theirs / their_rows - ours / our_rows), min(1.0, 2 * float(tail))
+    return np.minimum(1.0, 2 * np.minimum(hypergeom.cdf(theirs, *law), hypergeom.sf(theirs - 1, *law)))
+
+
+def _exact_of_each(ours: np.ndarray, our_rows: float, theirs: np.ndarray, their_rows: float) -> float:
+    """The smallest p-value of Fisher's exact tests of each cell's share, times their number."""
+    cells, repeated = np.unique(np.stack([ours, theirs]), axis=1, return_counts=True)
+    several = cells.sum(axis=0) > 1  # a single row says nothing, wherever it is
+    if not several.any():
+        return 1.0
+    smallest = _two_sided(cells[0, several], our_rows, cells[1, several], their_rows).min()
+    return min(1.0, float(repeated[several].sum() * smallest))
 
 
 def _expected(cells: _Cells) -> np.ndarray:
@@ -290,7 +304,9 @@ def _pooled(cells: _Cells) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, 
     if not rare.any():
         return frequent, (math.nan, math.nan)
     ours, theirs = cells.reference[rare].sum(), cells.day[rare].sum()
-    found = _exact(ours, cells.reference.sum(), theirs, cells.day.sum())
+    share, together = _exact(ours, cells.reference.sum(), theirs, cells.day.sum())
+    one_by_one = _exact_of_each(cells.reference[rare], cells.reference.sum(), cells.day[rare], cells.day.sum())
+    found = share, min(1.0, 2 * min(together, one_by_one))
     if expected[rare].sum() >= LEAST_EXPECTED:
         frequent = np.append(frequent[0], ours), np.append(frequent[1], theirs)
     return frequent, found
@@ -299,11 +315,12 @@ def _pooled(cells: _Cells) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, 
 def _psi(cells: _Cells, our_nulls: int, their_nulls: int) -> float:
     """Of cells that are of a size in either sample, so that what is new in the day is not lost among others."""
     ours, theirs = cells.reference.sum() + our_nulls, cells.day.sum() + their_nulls
-    weight = (cells.reference * theirs / ours + cells.day) / 2
+    expected = cells.reference * theirs / ours
     if cells.ordered:
+        weight = (expected + cells.day) / 2
         reference, day = _put_together(cells, weight, max(LEAST_EXPECTED, PSI_SHARE * weight.sum()))
     else:
-        small = weight < LEAST_EXPECTED
+        small = np.maximum(expected, cells.day) < LEAST_EXPECTED
         reference = np.append(cells.reference[~small], cells.reference[small].sum())
         day = np.append(cells.day[~small], cells.day[small].sum())
     reference, day = np.append(reference, our_nulls), np.append(day, their_nulls)

@@ -1,7 +1,7 @@
 """Predictions beside what came true. The same predictions and outcomes give the same rows, however they arrived."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -89,6 +89,10 @@ class Answered(Scored):
     @property
     def answers(self) -> np.ndarray:
         return super().answers if self.said is None else self.said
+
+    def take(self, rows: np.ndarray) -> "Answered":
+        said = None if self.said is None else self.said[rows]
+        return replace(self, truth=self.truth[rows], scores=self.scores[rows], said=said)
 
 
 def quality(rows: pl.DataFrame, target: str, task: Task, versions: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -135,10 +135,9 @@ class _Log(Collector):
         lost = CounterMetricFamily(
             "ml_assets_prediction_log_lost", "Requests that found no room or no disk.", labels=["model"]
         )
-        for model, count in sorted(self._log.logged.items()):
-            logged.add_metric([model], count)
-        for model, count in sorted(self._log.lost.items()):
-            lost.add_metric([model], count)
+        for model in sorted({*self._log.logged, *self._log.lost}):
+            logged.add_metric([model], self._log.logged.get(model, 0))
+            lost.add_metric([model], self._log.lost.get(model, 0))
         waiting = GaugeMetricFamily("ml_assets_prediction_log_waiting", "Requests that wait to be logged.")
         waiting.add_metric([], self._log.waiting)
         yield from (logged, lost, waiting)

@@ -217,6 +217,22 @@ def test_a_channel_that_is_added_hears_what_is_open_and_not_what_is_over(tmp_pat
     assert [each["event"] for each in hooks.bodies()] == ["opened", "recovered"]
 
 
+def test_a_channel_that_is_added_when_an_alert_is_just_over_hears_nothing_of_it(tmp_path: Path, hooks: Hooks) -> None:
+    office = Office(Lake(tmp_path), "")
+    office.tick(holds("drift", "a"))
+    office.text = hooks.url()
+    assert office.tick([]) == ["recovered"]
+    assert hooks.got == []
+
+
+def test_an_error_that_comes_back_as_a_warning_is_told_where_it_was_told(tmp_path: Path, hooks: Hooks) -> None:
+    office = Office(Lake(tmp_path), f"{hooks.url()}#error")
+    office.tick(holds("check_failed", "a", severity="error"))
+    office.tick([])
+    assert office.tick(holds("check_failed", "b")) == ["again"]
+    assert [each["event"] for each in hooks.bodies()] == ["opened", "recovered", "again"]
+
+
 def test_alerts_of_a_model_that_cannot_be_looked_at_stay_as_they_are(office: Office) -> None:
     office.tick([*holds("drift", "a"), *holds("drift", "a", model="bikes")])
     assert office.tick([], unknown=["taxis"]) == ["recovered"]

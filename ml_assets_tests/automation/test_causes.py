@@ -66,8 +66,10 @@ class Life:
         self.record("outcomes", day(self.today), f"of {number}", count)
         self.record("feedback", day(number), f"{count}", joined=count)
 
-    def monitored(self, number: int, versions: dict[str, int] | None = None, **alarms: list[str]) -> None:
-        self.record("monitoring", day(number), "", alarms=alarms, versions=versions or {}, rows=40)
+    def monitored(self, number: int, by: str = "", beside: str = "", **alarms: list[str]) -> None:
+        """What the asset says of a day on which one version answered, with these alarms, and perhaps one beside it."""
+        versions = {each: {"rows": 20, "alarms": said} for each, said in ((by, alarms), (beside, {})) if each}
+        self.record("monitoring", day(number), "", alarms=alarms, versions=versions, rows=40)
 
     def due(self) -> DueTraining:
         return due_by(self.model, self.latest, self.now)
@@ -288,7 +290,7 @@ def test_what_is_held_back_holds_up_neither_a_verdict_nor_the_endpoint(model: Mo
 def test_quality_is_about_the_version_that_serves(model: Model) -> None:
     life = served(model, causes=ALARMED, min_new_labels=40)
     for number in (1, 2):
-        life.monitored(number, quality=["roc_auc"], versions={"1": 40})
+        life.monitored(number, quality=["roc_auc"], by="1")
     life.today = 4
     life.rows(2)
     life.labels(1, 30)
@@ -299,10 +301,10 @@ def test_quality_is_about_the_version_that_serves(model: Model) -> None:
     life.today = 6
     life.rows(4)
     life.labels(3, 90)
-    life.monitored(3, quality=["roc_auc"], versions={"1": 90})
-    life.monitored(4, quality=["roc_auc"], versions={"1": 50, "2": 40})
+    life.monitored(3, quality=["roc_auc"], by="1")
+    life.monitored(4, quality=["roc_auc"], by="1", beside="2")
     assert life.due().assets == (), "what the old version did wrong became known later"
-    life.monitored(5, quality=["roc_auc"], versions={"2": 90})
+    life.monitored(5, quality=["roc_auc"], by="2")
     life.today = 8
     life.labels(5, 90)
     assert life.due().cause == "quality", "and what the new one does wrong is new"
@@ -376,6 +378,10 @@ def test_the_budget_counts_what_was_asked_for_by_itself_in_any_seven_days(model:
     life.released("data")
     assert not ask(9).yes
     assert ask(11).yes
+    life.released("data")
+    less = Retrain(causes=["data"], budget=1)
+    life.model = replace(life.model, spec=life.model.spec.model_copy(update={"retrain": less}))
+    assert ask(12).reason.endswith("until 2026-03-19 12:00 UTC"), "two were made when two were allowed"
     unlimited = served(model, causes=["data"])
     unlimited.released("data")
     assert budget(Situation(unlimited.model, unlimited.latest, unlimited.newest, unlimited.now)).yes
@@ -399,8 +405,9 @@ def test_changed_days_that_the_window_left_behind_ask_for_nothing(model: Model) 
 
 def test_records_of_before_there_were_causes_are_read(model: Model) -> None:
     life = drifting(model, causes=ALARMED, min_new_labels=80)
-    old = {name: life.newest.details[name] for name in ("version", "code_digest", "contents")}
+    old = {name: life.newest.details[name] for name in ("code_digest", "contents")} | {"version": "2"}
     life.latest.add([replace(life.newest, details=old, recorded_at=life.now)])
+    assert life.due().cause == "drift", "also before there is a verdict"
     life.judges()
     life.serves()
     assert life.due().cause == "drift"
@@ -458,7 +465,7 @@ def test_budget_and_cooldown_are_never_broken(
         for life.hours in (1, 9, 17):
             if life.hours == 1:
                 alarms = {each: ["x"] for each in today.alarms}
-                life.monitored(number - 1, {life.newest.details["version"]: 9}, **alarms)
+                life.monitored(number - 1, life.newest.details["version"], **alarms)
             if life.hours == 9:
                 life.rows(number)
                 life.labels(number - lag, today.labelled)
@@ -506,14 +513,14 @@ def test_exactly_one_version_is_made_of_one_episode(
         last = number - 1 if alarm else last
         served_now = life.latest.get("endpoint", WHOLE)
         assert served_now is not None
-        life.monitored(number - 1, {served_now.details["version"]: 40}, **({"drift": ["km"]} if alarm else {}))
+        life.monitored(number - 1, served_now.details["version"], **({"drift": ["km"]} if alarm else {}))
         matured = number - 1 - lag
         monitored = life.latest.get("monitoring", day(matured))
         if monitored is not None:
             life.labels(matured)
-            bad = started <= matured <= last and monitored.details["versions"] == {"1": 40}
+            bad = started <= matured <= last and "1" in monitored.details["versions"]
             alarms = monitored.details["alarms"] | ({"quality": ["f1"]} if bad else {})
-            life.monitored(matured, monitored.details["versions"], **alarms)
+            life.monitored(matured, *monitored.details["versions"], **alarms)
         if due := life.due().cause:
             assert matured >= started, "not before a label is known"
             trained += 1

@@ -5,10 +5,13 @@ Time is the daemon's as it would be at worst: a fault begins right after a good 
 and each one late, a probe that hangs takes its whole time.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
 import signal
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -32,6 +35,7 @@ from ml_assets.probes import State as Noticed
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.rollouts import LakeJournal
 from ml_assets.serving.pointer import Pointer, write_pointers
+from ml_assets_tests.drills.swaps import variant
 from ml_assets_tests.project import Project, free_port, wait_until
 from ml_assets_tests.proxy import Proxy, proxy_before
 
@@ -121,17 +125,11 @@ def place(small: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def running(place: Place) -> Iterator[int]:
-    """Process number of the server, which runs before and answers anew after each test."""
+    """Process number of the server. One that a test stopped goes on afterwards, and one that it killed comes back."""
     pid = place.start()
     yield pid
-    known = place.server.known()
-    if known is not None and known["pid"] == pid:
-        for number in (signal.SIGCONT, signal.SIGKILL):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                break
-        (place.home / "endpoint.json").unlink()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
@@ -220,6 +218,29 @@ def test_both_sides_of_a_rollout_may_serve_and_then_the_one_that_it_left() -> No
     assert may_serve([rolled(2, Phase.PROMOTING, "2-b", "1-a")]) == {"1-a", "2-b"}
     assert may_serve([rolled(2, Phase.PROMOTED, "2-b", "1-a")]) == {"2-b"}
     assert may_serve([rolled(2, Phase.ROLLED_BACK, "2-b", "1-a")]) == {"1-a"}
+
+
+def test_swaps_of_releases_make_no_probe_bad(place: Place, running: int) -> None:
+    releases = place.home / "releases" / NAME
+    other = variant(releases / place.release, releases / "2-variant", "2").name
+    names = itertools.cycle([other, place.release])
+    url, over = place.server.url(), threading.Event()
+    assert url is not None
+
+    def swap() -> None:
+        for name in itertools.islice(names, 6):
+            write_pointers(place.home / "releases", NAME, Pointer(name))
+            place.server.wait_for(url, NAME, name)
+        over.set()
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    found = []
+    while not over.is_set():
+        found.append(probe_local(place.server, NAME, {other, place.release}, Patience(timeout=10, slow=10)))
+    swapping.join()
+    assert len(found) > 20
+    assert [each for each in found if each is None or each.found != "good"] == []
 
 
 def test_the_sensor_asks_at_its_interval_keeps_its_cursor_and_writes_what_it_found(place: Place, running: int) -> None:

@@ -99,6 +99,7 @@ def test_what_cannot_be_placed_or_is_too_young_is_left_out_and_counted() -> None
     assert given_back(predictions, delay=3).rows["ride"].to_list() == ["b", "c"]
     by_town = replace(WANTED, needed=["ride", "at", "town"])
     assert given_back(predictions, wanted=by_town, delay=4).left_out["without_place"] == 2
+    assert given_back(predictions, wanted=by_town, delay=3).rows["ride"].to_list() == ["b"]
 
 
 @pytest.mark.parametrize("predictions", [pl.DataFrame(), asked({}).clear()])

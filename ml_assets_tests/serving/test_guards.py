@@ -1,5 +1,7 @@
 """Who may ask, and how much: keys, limits, kinds of bodies, and what is counted."""
 
+import asyncio
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,8 +15,12 @@ import requests
 
 from ml_assets.errors import SettingsError
 from ml_assets.serving.__main__ import serve
+from ml_assets.serving.app import Predict
 from ml_assets.serving.bundle import GOLDEN
+from ml_assets.serving.keys import Keys
 from ml_assets.serving.measured import Measured
+from ml_assets.serving.options import Options
+from ml_assets.serving.pointer import Pointer, write_pointers
 from ml_assets.serving.room import BusyError, Room
 from ml_assets.serving.served import Served
 from ml_assets_tests.drills.fuzz import fuzz
@@ -105,6 +111,36 @@ def test_who_finds_no_room_is_told_so_and_the_first_always_finds_some() -> None:
     with room.taken(10):
         assert b"ml_assets_waiting_rows 10.0" in measured.text()
     assert b"ml_assets_waiting_rows 0.0" in measured.text()
+
+
+def test_who_is_turned_away_is_counted_and_what_may_be_counted_begins_with_none(release: Path, tmp_path: Path) -> None:
+    shutil.copytree(release, tmp_path / "late_deliveries" / release.name)
+    write_pointers(tmp_path, "late_deliveries", Pointer(release.name))
+    served, room = Served(tmp_path, None, 1.0), Room(1)
+    measured = Measured(served, room)
+    predict = Predict(served, Options(), Keys(Options()), measured, room, None, other_kinds=False)
+    body, sent = msgspec.json.encode({"rows": rows(release)}), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    def has(line: str) -> bool:
+        return line in measured.text().decode().splitlines()
+
+    served.refresh()
+    model = 'model="late_deliveries"'
+    assert has("ml_assets_waiting_rows_limit 1.0")
+    for name in ("shed_requests_total", "invalid_answers_total"):
+        assert has(f"ml_assets_{name}{{{model}}} 0.0"), "its first increase is one"
+    assert has(f'ml_assets_requests_total{{{model},status="503"}} 0.0')
+    with room.taken(1):
+        asyncio.run(predict({"headers": [], "path_params": {}}, receive, send))
+    assert sent[0]["status"] == 503
+    assert has(f"ml_assets_shed_requests_total{{{model}}} 1.0")
+    assert has(f'ml_assets_requests_total{{{model},status="503"}} 1.0')
 
 
 def test_a_body_that_does_not_arrive_leaves_others_alone(guarded: tuple[str, Path], release: Path) -> None:
