@@ -5,6 +5,7 @@ from typing import Any
 from ml_assets.records import Latest, Record
 
 ASSET = "monitoring"
+CALM_DAYS = 3  # judged days without an alarm after which drift, or worse quality, is over: an alarm may miss a day
 
 
 def judged_days(latest: Latest) -> tuple[str | None, str | None]:

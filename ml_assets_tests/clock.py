@@ -5,8 +5,9 @@ the times of files, by which sources know them.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
 import libfaketime
 
@@ -27,16 +28,18 @@ class Clock:
         return {
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self.file),
-            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_CACHE_DURATION": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
             "NO_FAKE_STAT": "1",
         }
 
     def set(self, now: datetime) -> None:
-        """Make it `now`, for processes that run too."""
+        """Make it `now`, for processes that run too: each looks into the file once a second."""
         draft = self.file.with_suffix(".part")
         draft.write_text("")
         real = draft.stat().st_mtime  # whoever sets it may tell the time of it
         draft.write_text(f"{now.timestamp() - real:+.0f}")
         draft.rename(self.file)
+        sleep(1.2)
+        datetime.now(UTC)  # the look

@@ -26,11 +26,10 @@ from ml_assets.automation.due_training import due_training
 from ml_assets.automation.under_way import busy
 from ml_assets.demo.business import Business, land
 from ml_assets.demo.callers import MODEL, ask_about
-from ml_assets.lake import WHOLE, Lake
+from ml_assets.lake import PARTITION, Lake
 from ml_assets.ledger import decisions
 from ml_assets.model import Model
 from ml_assets.monitored import ASSET as MONITORING
-from ml_assets.records import Record
 from ml_assets.resources import LakeResource
 from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
@@ -137,16 +136,9 @@ class Quarter:
         if rows.is_empty():
             return {}
         name = self.project.model().spec.primary_metric
-        known = rows.filter(subject="quality", name=name).drop_nulls("value")
-        by_day = known.group_by("_partition").agg(
-            (pl.col("value") * pl.col("rows")).sum() / pl.col("rows").sum(), maintain_order=False
-        )
-        return {date.fromisoformat(day): value for day, value in sorted(by_day.rows())}
-
-    def trained(self) -> Record:
-        record = self.project.latest().get("trained_model", WHOLE)
-        assert record is not None
-        return record
+        known = rows.filter(subject="quality", name=name).drop_nulls("value").with_columns(weight=pl.col("rows"))
+        by_day = known.group_by(PARTITION).agg((pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum())
+        return {date.fromisoformat(day): value for day, value in sorted(by_day.select(PARTITION, "value").rows())}
 
 
 def done_here(project: Project) -> Callable[[], None]:

@@ -5,7 +5,8 @@ A condition holds or does not; when that became so, and who was told, is the out
 | kind | holds |
 |---|---|
 | `availability` | from two bad probes in a row (dead, hanging, wrong, slow) until two good ones |
-| `drift`, `scores`, `quality`, `unknown`, `stale`, `rejected`, `requests` | while the latest complete day has alarms |
+| `unknown`, `stale`, `rejected`, `requests`, `latency` | while the latest day that is over has alarms |
+| `drift`, `scores`, `quality` | while one of the latest three days that were judged has alarms |
 | `refused` | from a version that its gates refused until one that they approve |
 | `rollback` | from a rollout that ended without promotion, unless a person ended it, until the next one begins |
 | `data_refused` | while a batch is refused, or out of reach for so long that it is a case for a person |
@@ -17,11 +18,12 @@ A condition holds or does not; when that became so, and who was told, is the out
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from ml_assets.deployment.rollout import Phase
 from ml_assets.deployment.rollout import State as Rollout
 from ml_assets.lake import WHOLE
+from ml_assets.monitored import CALM_DAYS
 from ml_assets.probes import State as Probed
 from ml_assets.records import Latest
 from ml_assets.spec.operating import Monitoring, Severity
@@ -99,27 +101,35 @@ _ADJECTIVES = {"wrong": "answering wrongly"}
 
 
 def of_monitoring(model: str, latest: Latest, watched: Monitoring, today: date) -> list[Condition]:
-    """The alarms of the latest complete day (UTC)."""
-    days = [day for day in latest.of(MONITORING) if day < today.isoformat()]
-    if not days:
-        return []
-    day = days[-1]
-    record = latest.of(MONITORING)[day]
+    """The alarms of the latest day (UTC) that was judged. Of drift and quality also those of the days just before it: a
+    drift that goes on may miss a day, and is over only when it missed several.
+    """
+    records = {day: each for day, each in latest.of(MONITORING).items() if day < today.isoformat()}
     severities = _severities(watched)
-    return [
-        Condition(
-            model,
-            subject,
-            name,
-            severities.get(subject, "warn"),
-            _SAID.get(subject, "{name}: {subject}").format(name=name, subject=subject) + f" on {day}",
-            f"assets/{model}/{MONITORING}?partition={day}",
-            _alarmed_since(latest, subject, day),
-        )
-        for subject, names in sorted(record.details.get("alarms", {}).items())
-        if subject != "availability"  # the probes of now say more than those of yesterday
-        for name in names
-    ]
+    found: list[Condition] = []
+    for subject, text in _SAID.items():
+        said = "final" if subject == "quality" else "over"  # outcomes have to have had their time
+        judged = [day for day, each in records.items() if each.details[said] == "yes"]
+        alarmed = {day: records[day].details["alarms"].get(subject, []) for day in judged}
+        calm = CALM_DAYS if subject in ("drift", "scores", "quality") else 1
+        last = {name: day for day in judged[-calm:] for name in alarmed[day]}
+        begun = _begun([day for day, names in alarmed.items() if names], judged, calm) if last else None
+        for name, day in sorted(last.items()):
+            sentence = f"{text.format(name=name)} on {day}"
+            place = f"assets/{model}/{MONITORING}?partition={day}"
+            found.append(Condition(model, subject, name, severities[subject], sentence, place, begun))
+    return found
+
+
+def _begun(alarmed: Sequence[str], judged: Sequence[str], calm: int) -> datetime:
+    """When the first of the days with alarms began that lie fewer than so many calm days before the next one."""
+    position = {day: number for number, day in enumerate(judged)}
+    first = alarmed[-1]
+    for before, day in reversed(list(itertools.pairwise(alarmed))):
+        if position[day] - position[before] > calm:
+            break
+        first = before
+    return datetime.fromisoformat(f"{first}T00:00:00+00:00")
 
 
 _SAID = {
@@ -140,16 +150,6 @@ def _severities(watched: Monitoring) -> dict[str, Severity]:
         for name in ("drift", "quality", "unknown", "stale", "rejected", "requests")
     }
     return said | {"scores": watched.drift.severity, "latency": watched.requests.severity}
-
-
-def _alarmed_since(latest: Latest, subject: str, day: str) -> datetime:
-    """When the first day began of those up to this one, without a day between, that have such an alarm."""
-    records, first = latest.of(MONITORING), date.fromisoformat(day)
-    while True:
-        before = records.get((first - timedelta(days=1)).isoformat())
-        if before is None or not before.details.get("alarms", {}).get(subject):
-            return datetime.fromisoformat(f"{first.isoformat()}T00:00:00+00:00")
-        first -= timedelta(days=1)
 
 
 def of_verdict(model: str, latest: Latest, *, serves: bool) -> list[Condition]:

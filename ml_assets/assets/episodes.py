@@ -13,11 +13,11 @@ from typing import Any, Literal
 from ml_assets.deployment.rollout import Phase
 from ml_assets.lake import WHOLE
 from ml_assets.model import Model
+from ml_assets.monitored import CALM_DAYS
 from ml_assets.records import Latest, Record
 
 Kind = Literal["quality", "drift"]
 SUBJECTS: dict[Kind, tuple[str, ...]] = {"quality": ("quality",), "drift": ("drift", "scores")}
-CALM_DAYS = 3  # judged days without an alarm after which an episode is over: an alarm may miss a day
 WEEK = timedelta(days=7)
 AUTOMATIC = ("quality", "drift", "data")  # causes that count against `retrain.budget`
 

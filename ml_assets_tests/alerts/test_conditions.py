@@ -34,6 +34,7 @@ from ml_assets.spec.operating import DriftWatch, Monitoring
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 TODAY = NOW.date()
 DAY = timedelta(days=1)
+DELAY = 7  # days until outcomes had their time
 
 
 def said(conditions: Sequence[Condition]) -> list[tuple[str, str, str]]:
@@ -51,23 +52,52 @@ def test_an_endpoint_that_is_not_good_is_a_condition_of_the_severity_that_the_sp
 def monitored(days: dict[int, dict[str, list[str]]]) -> Latest:
     """Records of monitoring, by how many days ago."""
     return Latest(
-        Record("monitoring", (TODAY - ago * DAY).isoformat(), "", "", 1, "run", details={"alarms": alarms})
+        Record(
+            "monitoring",
+            (TODAY - ago * DAY).isoformat(),
+            *("", "", 1, "run"),
+            details={"alarms": alarms, "over": "yes", "final": "yes" if ago >= DELAY else "no"},
+        )
         for ago, alarms in days.items()
     )
 
 
-def test_alarms_of_the_latest_complete_day_hold_since_their_stretch_began() -> None:
+def test_alarms_of_the_latest_judged_day_hold_since_their_stretch_began() -> None:
     watched = Monitoring(drift=DriftWatch(severity="error"))
-    latest = monitored({4: {"drift": ["a"]}, 3: {}, 2: {"drift": ["b"]}, 1: {"drift": ["a", "b"], "quality": ["f1"]}})
+    latest = monitored(
+        {5: {"drift": ["a"]}, 2: {"drift": ["b"], "unknown": ["c"]}, 1: {"drift": ["a"], "unknown": ["d"]}}
+    )
     found = of_monitoring("taxis", latest, watched, TODAY)
     assert said(found) == [
         ("taxis/drift/a", "error", "a has drifted on 2026-11-24"),
-        ("taxis/drift/b", "error", "b has drifted on 2026-11-24"),
-        ("taxis/quality/f1", "error", "f1 is worse than the release promised on 2026-11-24"),
+        ("taxis/drift/b", "error", "b has drifted on 2026-11-23"),
+        ("taxis/unknown/d", "warn", "d has too many unknown categories on 2026-11-24"),
     ]
-    assert [each.since and each.since.date() for each in found] == [TODAY - 2 * DAY, TODAY - 2 * DAY, TODAY - DAY]
+    assert [each.since and each.since.date() for each in found] == [TODAY - ago * DAY for ago in (5, 5, 2)]
     assert of_monitoring("taxis", monitored({0: {"drift": ["a"]}}), watched, TODAY) == [], "today is not over"
-    assert of_monitoring("taxis", monitored({2: {"drift": ["a"]}, 1: {}}), watched, TODAY) == []
+    assert of_monitoring("taxis", monitored({2: {"stale": ["a"]}, 1: {}}), watched, TODAY) == []
+
+
+def test_drift_is_over_after_three_calm_days() -> None:
+    goes_on = monitored({9: {"drift": ["a"]}, 5: {"drift": ["a"]}, 4: {}, 3: {"drift": ["a"]}, 2: {}, 1: {}})
+    [found] = of_monitoring("taxis", goes_on, Monitoring(), TODAY)
+    assert (found.text, found.since and found.since.date()) == ("a has drifted on 2026-11-22", TODAY - 9 * DAY)
+    over = monitored({5: {"drift": ["a"]}, 3: {}, 2: {}, 1: {}})
+    assert of_monitoring("taxis", over, Monitoring(), TODAY) == []
+
+
+def test_quality_is_that_of_the_latest_days_whose_outcomes_had_their_time() -> None:
+    bad = {"quality": ["f1"]}
+    [found] = of_monitoring("taxis", monitored({DELAY: bad, 2: {}, 1: {}}), Monitoring(), TODAY)
+    assert found.text == "f1 is worse than the release promised on 2026-11-18"
+    assert (
+        of_monitoring("taxis", monitored({DELAY + 3: bad} | {DELAY + ago: {} for ago in range(3)}), Monitoring(), TODAY)
+        == []
+    )
+
+
+def test_availability_is_what_the_probes_of_now_say() -> None:
+    watched = Monitoring()
     assert of_monitoring("taxis", monitored({1: {"availability": ["probe"]}}), watched, TODAY) == []
 
 

@@ -80,7 +80,8 @@ def test_a_sound_model_is_no_case_for_anybody(watched: Watched, small: Project) 
 
 def test_everything_that_holds_is_told_once_and_shown_and_its_recovery_too(watched: Watched) -> None:
     names = [f"feature_{number}" for number in range(40)]
-    drifted = Record("monitoring", YESTERDAY, "", "1", 9, "run", details={"alarms": {"drift": names}})
+    details = {"alarms": {"drift": names}, "over": "yes", "final": "no", "wrong": "", "quality": ""}
+    drifted = Record("monitoring", YESTERDAY, "", "1", 9, "run", details=details)
     append_records(watched.lake, NAME, [drifted])
     journal = LakeJournal(watched.lake, NAME)
     [*_, serves] = journal.states()
@@ -105,7 +106,8 @@ def test_everything_that_holds_is_told_once_and_shown_and_its_recovery_too(watch
     assert "  probed  dead since" in shown.stdout
     assert f"  alert   error since {NOW:%Y-%m-%d}" in shown.stdout
 
-    append_records(watched.lake, NAME, [replace(drifted, details={"alarms": {}}, recorded_at=datetime.now(UTC))])
+    calm = replace(drifted, details=details | {"alarms": {}}, recorded_at=datetime.now(UTC))
+    append_records(watched.lake, NAME, [calm])
     watched.probed("good", 1)
     journal.append(replace(serves, number=10))
     watched.tick()
