@@ -24,11 +24,20 @@ from ml_assets_tests.project import Project
 from ml_assets_tests.quarter import FIRST, WATCHED, Quarter, Webhook, done_by_the_daemon, done_here
 
 SHARE = 0.9  # of the old champion's quality that the new one has to reach
-RETRAIN = {"causes": ["drift", "quality"], "min_new_labels": 1500, "cooldown": "7d", "budget": 1}
+RETRAIN = {"causes": ["drift", "quality"], "cooldown": "1d", "budget": 2}
 
 
 def simulate(
-    folder: Path, clock: Clock, *, days: int, drift_day: int, before: int, orders: int, labels: int, daemon: bool
+    folder: Path,
+    clock: Clock,
+    *,
+    days: int,
+    drift_day: int,
+    before: int,
+    orders: int,
+    labels: int,
+    window: str,
+    daemon: bool,
 ) -> list[str]:
     """Let the days pass.
 
@@ -37,6 +46,7 @@ def simulate(
         before: days that were landed before the quarter.
         orders: of a day, about.
         labels: without which drift does not retrain.
+        window: of the rows that a training learns from.
         daemon: whether the daemon works, or this process.
 
     Returns:
@@ -50,7 +60,7 @@ def simulate(
         project.variables |= clock.variables | {"ML_ASSETS_ALERTS": hook.url}
         project.add_demo_model(
             **WATCHED,
-            training={"min_rows": 200, "folds": 2, "window": "21d"},
+            training={"min_rows": 200, "folds": 2, "window": window},
             retrain=RETRAIN | {"min_new_labels": labels},
         )
         settle = (done_by_the_daemon if daemon else done_here)(project)
@@ -121,8 +131,9 @@ def main() -> None:
     options.add_argument("--days", type=int, default=90)
     options.add_argument("--drift-day", type=int, default=40)
     options.add_argument("--before", type=int, default=24)
-    options.add_argument("--orders", type=int, default=200)
-    options.add_argument("--labels", type=int, default=1500)
+    options.add_argument("--orders", type=int, default=400)
+    options.add_argument("--labels", type=int, default=3000)
+    options.add_argument("--window", default="14d")
     options.add_argument("--here", action="store_true", help="do the work in one process, without the daemon")
     options.add_argument("--clock", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
@@ -150,6 +161,7 @@ def main() -> None:
             before=given.before,
             orders=given.orders,
             labels=given.labels,
+            window=given.window,
             daemon=not given.here,
         )
     sys.exit("\n".join(found) or None)
