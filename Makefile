@@ -33,6 +33,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.drift
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.probes
 
 bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.examples $(DATA)
@@ -41,6 +42,7 @@ bench: install-dev
 	$(BIN)/python -W ignore -m benchmarks.arrival
 	$(BIN)/python -W ignore -m benchmarks.features
 	$(BIN)/python -W ignore -m benchmarks.scorer
+	$(BIN)/python -W ignore -m benchmarks.monitoring
 	$(BIN)/python -W ignore -m benchmarks.serving
 
 lint: install-dev

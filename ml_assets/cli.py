@@ -2,6 +2,7 @@
 
 import sys
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -98,6 +99,25 @@ def status(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--test", is_flag=True, help="Send each channel a test message now, and say what became of it.")
+def alerts(as_json: bool, test: bool) -> None:
+    """What people are told of and is not over, and what waits for its channel."""
+    from ml_assets.alerts.shown import alerts_of, tell_alerts, try_channels
+
+    settings = Settings.from_environment()
+    if test:
+        sys.exit(0 if try_channels(settings, click.echo) else 1)
+    found = alerts_of(settings)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found, indent=2))
+    else:
+        tell_alerts(found, click.echo)
+
+
+@cli.command()
 @click.argument("model")
 def refresh(model: str) -> None:
     """Make what is due of a model now, from its data to its endpoint, as the sensors do while `make ui` runs."""
@@ -119,6 +139,20 @@ def why(model: str, last: int) -> None:
 
     settings = Settings.from_environment()
     tell_why(settings, model_of(settings, model), last, click.echo)
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File; default: in the folder of reports.")
+def report(model: str, out: Path | None) -> None:
+    """Write the report page of a model, and print where it lies."""
+    from ml_assets.lake import Lake
+    from ml_assets.materialize import model_of
+    from ml_assets.report.write import write_report
+
+    settings = Settings.from_environment()
+    file = out or settings.reports / f"{model}.html"
+    click.echo(write_report(Lake(settings.lake), model_of(settings, model), file))
 
 
 @cli.command()

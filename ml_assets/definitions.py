@@ -7,6 +7,8 @@ from pathlib import Path
 import dagster as dg
 from dagster.components.core.component_tree import ComponentTree
 
+from ml_assets.automation.alerts import alerts_sensor
+from ml_assets.component import TabularModel
 from ml_assets.errors import SettingsError
 from ml_assets.resources import ComputeResource, FeatureStoreResource, LakeResource, ServingResource, TrackingResource
 from ml_assets.settings import PROJECT_ROOT, Settings
@@ -20,9 +22,12 @@ def definitions() -> dg.Definitions:
 
 
 def models_in(folder: Path) -> dg.Definitions:
-    """Definitions of all models of a folder."""
+    """Definitions of all models of a folder, and the sensor that tells people about them."""
     with warnings.catch_warnings(category=dg.BetaWarning, action="ignore"):  # Dagster's own, for code references
-        return component_tree(folder).build_defs()
+        tree = component_tree(folder)
+        defs = tree.build_defs()
+        models = [each.model for each in tree.get_all_components(of_type=TabularModel)]
+    return dg.Definitions.merge(defs, dg.Definitions(sensors=[alerts_sensor(models)]))
 
 
 def component_tree(folder: Path) -> ComponentTree:

@@ -81,3 +81,7 @@ class InvalidRequestError(MlAssetsError):
     """A prediction request that the contract refuses; answered with `status`."""
 
     status = 422
+
+
+class AlertError(MlAssetsError):
+    """An alert was not taken by the channel that it was sent to."""

@@ -14,6 +14,7 @@ import polars as pl
 
 from ml_assets.access import Access
 from ml_assets.contract import Contract
+from ml_assets.durations import parse_duration
 from ml_assets.errors import ModelDefinitionError
 from ml_assets.feature_store.types import AVAILABLE_AT_US
 from ml_assets.ml.compute import missing_packages
@@ -193,6 +194,21 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
                 f"{place}: with `batch: day` the event time {contract.event_time!r} belongs to the key too "
                 '(role ["key", "event_time"]): then duplicates lie in one day'
             )
+    if spec.feedback.train and spec.outcomes is None:
+        raise ModelDefinitionError(
+            f"{place}: `feedback.train: true` is for outcomes in files of their own (`outcomes`): where they come in "
+            "the source's rows, no outcome is without its row. Leave it out"
+        )
+    if spec.training.window and contract.event_time is None:
+        raise ModelDefinitionError(
+            f"{place}: `training.window: {spec.training.window}` needs a column with the role event_time: without one "
+            "nobody knows how old a row is. Give it to a column, or leave the window out"
+        )
+    if spec.training.window and spec.split.gap and _as_long(spec.split.gap, spec.training.window):
+        raise ModelDefinitionError(
+            f"{spec.name}: training.window {spec.training.window} is not longer than split.gap {spec.split.gap}, which "
+            "leaves no rows to train on; make it longer"
+        )
     if spec.split.by == "time" and contract.event_time is None:
         raise ModelDefinitionError(f"{place}: `split: {{by: time}}` needs a column with the role event_time")
     possible_entities = contract.having("entity", "key")
@@ -215,6 +231,10 @@ def _check_roles(spec: ModelSpec, contract: Contract, place: str) -> None:
         unknown = [name for name in spec.outcomes.key if name not in contract.beforehand]
         if unknown:
             raise ModelDefinitionError(f"{place}: outcomes.key {unknown} is not among {contract.beforehand}")
+
+
+def _as_long(duration: str, other: str) -> bool:
+    return parse_duration(duration) >= parse_duration(other)
 
 
 def _check_limits(spec: ModelSpec, key: str, source: AnySource | None, contract: Contract, place: str) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import data_assets, partitioned_assets
+from ml_assets.assets.captured import captured_of
+from ml_assets.assets.naming import REASON_TAG
 from ml_assets.assets.rolling import BACK_TAG, asked_back
 from ml_assets.automation.due import contiguous, due_data
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.due_training import due_training
-from ml_assets.automation.jobs import REASON_TAG, by_hand
+from ml_assets.automation.jobs import by_hand
 from ml_assets.automation.requests import data_requests, feedback_requests, training_requests
 from ml_assets.automation.rollout import due_rollout, rollout_requests
 from ml_assets.component import TabularModel
@@ -93,7 +95,8 @@ def materialize_feedback(settings: Settings, model: Model, tell: Callable[[str],
     Returns, Raises:
         As `materialize_due`.
     """
-    due = due_feedback(model, Lake(settings.lake), settings.journal)
+    serving = serving_of(settings)
+    due = due_feedback(model, Lake(settings.lake), settings.journal, captured=lambda: captured_of(model, serving))
     return _execute(model, feedback_requests(model, due), tell)
 
 

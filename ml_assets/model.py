@@ -159,6 +159,8 @@ class Model:
         """Changes when the same features and outcomes could give another model."""
         estimator = self.spec.estimator.resolve(self.spec.task)
         stated = self.spec.model_dump(include={"task", "split", "threshold", "training", "search"})
+        if self.spec.feedback.train:
+            stated["feedback"] = {"train": True, "delay": str(self.spec.outcome_delay)}
         return digest_of([stated, estimator, self.features.digest, self.contract.target, ml_assets.__version__])
 
     @cached_property

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from ml_assets.access import Access
+from ml_assets.alerts.addresses import Address, read_addresses
 from ml_assets.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,7 @@ class Settings(BaseModel):
     models: Path = Field(PROJECT_ROOT / "ml_assets" / "defs", description="Folder with one folder per model.")
     endpoint_port: int = Field(8080, ge=1, le=65535, description="Endpoint server; the next free one if it is taken.")
     mlflow_port: int = Field(5000, ge=1, le=65535, description="MLflow's UI, which the links in the metadata name.")
+    report_port: int = Field(3001, ge=1, le=65535, description="Report pages, which `ml-assets ui` serves.")
     mlflow: SecretStr = Field(
         SecretStr(""),
         alias="mlflow_uri",
@@ -65,6 +67,10 @@ class Settings(BaseModel):
     kubernetes_secret: str = Field("", description="Secret of the namespace, with the keys that callers send.")
     kubernetes_context: str = Field("", description="Of the kubeconfig; default: its current one, or the own cluster.")
     s3_endpoint_url: str | None = Field(None, description="S3-compatible server; empty for AWS.")
+    alerts: SecretStr = Field(
+        SecretStr(""), description="Where alerts go, with spaces between addresses; see ml_assets/alerts/addresses.py."
+    )
+    ui: str = Field("http://127.0.0.1:3000", description="Address of Dagster's UI, for links in alerts.")
     databases: dict[str, SecretStr] = Field({}, description="SQLAlchemy URLs, from ML_ASSETS_DATABASE_<NAME>.")
     tokens: dict[str, SecretStr] = Field({}, description="Bearer tokens, from ML_ASSETS_TOKEN_<NAME>.")
 
@@ -81,6 +87,19 @@ class Settings(BaseModel):
         if value and not re.fullmatch(r"[\w.-]+:\d+", value):
             raise ValueError("not host:port; leave it empty to start Ray here for each training")
         return value
+
+    @field_validator("alerts")
+    @classmethod
+    def _are_addresses(cls, value: SecretStr) -> SecretStr:
+        read_addresses(value.get_secret_value())
+        return value
+
+    @field_validator("ui")
+    @classmethod
+    def _is_a_web_address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/@]+(/[^\s]*)?", value):
+            raise ValueError("not http(s)://host[:port]")
+        return value.rstrip("/")
 
     @field_validator("online_store")
     @classmethod
@@ -172,6 +191,11 @@ class Settings(BaseModel):
         return Access(self.s3_endpoint_url, databases, tokens)
 
     @property
+    def channels(self) -> tuple[Address, ...]:
+        """Where alerts go."""
+        return read_addresses(self.alerts.get_secret_value())
+
+    @property
     def feast(self) -> Path:
         """Feast's repositories, one folder per model."""
         return self.home / "feast"
@@ -193,6 +217,15 @@ class Settings(BaseModel):
     def journal(self) -> Path:
         """The prediction log, as the endpoint server writes it."""
         return self.home / JOURNAL
+
+    @property
+    def reports(self) -> Path:
+        """Report pages, one file per model."""
+        return self.home / "reports"
+
+    @property
+    def report_ui(self) -> str:
+        return f"http://127.0.0.1:{self.report_port}"
 
     @property
     def searches(self) -> Path:
@@ -250,7 +283,7 @@ class SageMakerPlace:
 def _shown(error: Any) -> str:
     """The value that is wrong, unless it may hold a password: that of a secret, or of a variable that is misspelt."""
     secret = (
-        error["loc"][0] in ("online_store", "mlflow_uri", "endpoint_keys", "databases", "tokens")
+        error["loc"][0] in ("online_store", "mlflow_uri", "endpoint_keys", "databases", "tokens", "alerts")
         or error["type"] == "extra_forbidden"
     )
     return "(not shown)" if secret else repr(error["input"])

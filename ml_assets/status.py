@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from ml_assets.alerts.shown import alerts_of
 from ml_assets.deployment.local import LocalTarget
 from ml_assets.lake import WHOLE, Lake
+from ml_assets.monitored import monitored
+from ml_assets.probes import state_of
 from ml_assets.records import TABLE, read_latest
 from ml_assets.rollouts import LakeJournal
 from ml_assets.settings import Settings
@@ -17,6 +20,7 @@ def status_of(settings: Settings) -> dict[str, Any]:
     lake = Lake(settings.lake)
     target = LocalTarget.of(settings)
     health = target.health()
+    alerts = alerts_of(settings)
     models = {}
     for folder in sorted(settings.lake.glob(f"*/{TABLE}")):
         name = folder.parent.name
@@ -34,10 +38,21 @@ def status_of(settings: Settings) -> dict[str, Any]:
             "trained": trained and {"version": trained.details["version"], "at": trained.recorded_at.isoformat()},
             "judged": judged and {name: judged.details.get(name) for name in _JUDGED},
             "serves": (health or {"models": {}})["models"].get(name),
+            "monitoring": monitored(latest),
             "rollout": _rollout(lake, name),
             "refused_release": (health or {"refused": {}})["refused"].get(name),
+            "probed": _probed(lake, name),
+            "alerts": [each for each in alerts["open"] if each["model"] == name],
         }
     return {"endpoint": target.url(), "prediction_log": (health or {}).get("prediction_log"), "models": models}
+
+
+def _probed(lake: Lake, model: str) -> dict[str, str] | None:
+    """What the probes of a model's endpoint say."""
+    state = state_of(lake, model)
+    if state is None:
+        return None
+    return {"state": state.found, "since": state.since.isoformat(), "reason": state.reason}
 
 
 def _rollout(lake: Lake, model: str) -> dict[str, Any] | None:
@@ -83,6 +98,8 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             tell(f"  scorer  {serves['scorer']}: {serves['scorer_reason']}")
         if rolled := about["rollout"]:
             tell(f"  rollout {rolled['challenger']} {rolled['phase']} since {rolled['at'][:19]}: {rolled['reason']}")
+        if watched := about["monitoring"]:
+            tell(f"  watched {watched['day']}: {watched['wrong']}")
         for view, counts in (serves or {}).get("looked_up", {}).items():
             asked = sum(counts.values())
             missing = ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()) if how != "found")
@@ -90,5 +107,10 @@ def tell_status(status: dict[str, Any], tell: Callable[[str], None]) -> None:
             tell(f"  looks up {view}: {told if asked else 'not asked yet'}")
         if about["refused_release"]:
             tell(f"  refused {about['refused_release']['reason']}")
+        if probed := about["probed"]:
+            reason = f": {probed['reason']}" if probed["reason"] else ""
+            tell(f"  probed  {probed['state']} since {probed['since'][:19]}{reason}")
+        for each in about["alerts"]:
+            tell(f"  alert   {each['severity']} since {each['opened'][:19]}: {each['title']}")
     if not status["models"]:
         tell("No model was materialised yet: `make run`, or `make ui`.")

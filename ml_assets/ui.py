@@ -15,6 +15,7 @@ import click
 from ml_assets.errors import SettingsError
 from ml_assets.materialize import prepare_dagster_home
 from ml_assets.registry import Registry
+from ml_assets.report.write import served_reports
 from ml_assets.settings import PROJECT_ROOT, Settings
 
 SECONDS_TO_STOP = 20
@@ -30,7 +31,8 @@ def run_ui(settings: Settings, port: int) -> int:
         SettingsError: if a port is taken.
     """
     own = settings.mlflow_server is None  # else somebody else runs it
-    for taken, setting in ((port, "--port"), *([(settings.mlflow_port, "ML_ASSETS_MLFLOW_PORT")] if own else [])):
+    ports = [(port, "--port"), (settings.report_port, "ML_ASSETS_REPORT_PORT")]
+    for taken, setting in (*ports, *([(settings.mlflow_port, "ML_ASSETS_MLFLOW_PORT")] if own else [])):
         if _answers(taken):
             raise SettingsError(f"port {taken} is taken; choose another one with {setting}")
     prepare_dagster_home(settings)
@@ -54,13 +56,16 @@ def run_ui(settings: Settings, port: int) -> int:
     # A shell starts background jobs with SIGINT ignored, and children would inherit that.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
+    reports = contextlib.ExitStack()
     try:
+        reports.enter_context(served_reports(settings.reports, settings.report_port))
         if own:
             with (settings.home / "mlflow" / "server.log").open("ab") as log:
                 children.append(subprocess.Popen(mlflow, stdout=log, stderr=log, env=of_mlflow, start_new_session=True))
         children.append(subprocess.Popen(dagster, env=environment, start_new_session=True, cwd=PROJECT_ROOT))
         click.echo(
-            f"Dagster: http://127.0.0.1:{port} (in some seconds)   MLflow: {settings.mlflow_ui}   Ctrl-C stops both"
+            f"Dagster: http://127.0.0.1:{port} (in some seconds)   MLflow: {settings.mlflow_ui}   "
+            f"Reports: {settings.report_ui}/<model>.html   Ctrl-C stops all"
         )
         while all(child.poll() is None for child in children):
             time.sleep(0.5)
@@ -70,6 +75,7 @@ def run_ui(settings: Settings, port: int) -> int:
     finally:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_IGN)
+        reports.close()
         _end(children)
 
 

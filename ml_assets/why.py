@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from ml_assets.assets.captured import captured_of
+from ml_assets.automation.causes import answers
 from ml_assets.automation.due import due_data
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.due_training import due_training
@@ -11,6 +13,7 @@ from ml_assets.lake import WHOLE, Lake
 from ml_assets.ledger import Decision, decisions
 from ml_assets.materialize import serving_of
 from ml_assets.model import Model
+from ml_assets.monitored import monitored
 from ml_assets.records import read_latest
 from ml_assets.serving.online import open_online
 from ml_assets.settings import Settings
@@ -38,17 +41,25 @@ def tell_why(settings: Settings, model: Model, last: int, tell: Callable[[str], 
             tell(f"  data      {name}: {problem}")
         if not data.needs and not data.problems:
             tell("  data      up to date")
-    served = due_feedback(model, lake, settings.journal)
+    served = due_feedback(model, lake, settings.journal, captured=lambda: captured_of(model, serving_of(settings)))
     for stretch in served.stretches():
         tell(f"  feedback  due: {_span(stretch.partitions)}: {stretch.reason}")
+    for name, problem in served.problems.items():
+        tell(f"  feedback  {name}: {problem}")
     if not served.needs:
         tell("  feedback  up to date")
+    if (watched := monitored(read_latest(lake, model.name))) is not None:
+        tell(f"  watched   {watched['day']}: {watched['wrong']}")
+        if watched["quality_day"] not in (None, watched["day"]):
+            tell(f"  watched   {watched['quality_day']}, whose outcomes are known: {watched['quality']}")
     rollout = due_rollout(model, lake, serving_of(settings))
     tell(f"  rollout   {rollout.reason}")
-    training = due_training(model, lake)
+    latest, training = read_latest(lake, model.name), due_training(model, lake)
     state = f"due: {', '.join(training.assets)}: " if training.assets else ""
     tell(f"  training  {state}{training.reason}")
-    judged = read_latest(lake, model.name).get("metrics", WHOLE)
+    for answer in answers(model, latest):
+        tell(f"    {answer.name:<8}  {answer.says}: {answer.reason}")
+    judged = latest.get("metrics", WHOLE)
     for gate in judged.details.get("gates", []) if judged else ():
         tell(f"  gate      {gate['name']} {'passed' if gate['passed'] else 'failed'}: {gate['reason']}")
 

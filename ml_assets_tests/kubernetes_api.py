@@ -416,8 +416,10 @@ class ApiServer(kmock.KubernetesEmulator):
             return aiohttp.web.Response(body=generate_latest(self.served[item["metadata"]["uid"]].registry))
         assert request.subresource == "proxy/health"
         reason = self.refuses.get(item["metadata"]["labels"][RELEASE])
-        refused = {"m": {"release": item["metadata"]["labels"][RELEASE], "reason": reason}} if reason else {}
-        return aiohttp.web.json_response({"status": "ok", "models": {}, "refused": refused})
+        name = item["metadata"]["labels"][RELEASE]
+        refused = {"m": {"release": name, "reason": reason}} if reason else {}
+        models = {} if reason else {"late_deliveries": {"release": name}}
+        return aiohttp.web.json_response({"status": "ok", "models": models, "refused": refused})
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ class Project:
             "ML_ASSETS_MODELS": str(models),
             "ML_ASSETS_ENDPOINT_PORT": str(free_port()),
             "ML_ASSETS_MLFLOW_PORT": str(free_port()),
+            "ML_ASSETS_REPORT_PORT": str(free_port()),
             "DAGSTER_HOME": str(root / "state" / "dagster"),
         }
         if landing:

@@ -13,8 +13,10 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import build_assets, data_assets
+from ml_assets.assets.captured import captured_of
 from ml_assets.assets.feedback import feedback
 from ml_assets.assets.handover import forget
+from ml_assets.assets.monitoring import monitoring
 from ml_assets.assets.naming import INPUTS_TAG
 from ml_assets.assets.predictions import predictions
 from ml_assets.automation.due import due_data
@@ -77,13 +79,15 @@ def refresh_feedback(model: Model, lake: Lake, home: Path) -> dict[str, list[str
     Returns:
         For each due day what was made of it.
     """
-    due = due_feedback(model, lake, home / JOURNAL)
     serving = ServingResource(home=str(home), releases=str(home / "releases"), port=1)
+    due = due_feedback(model, lake, home / JOURNAL, captured=lambda: captured_of(model, serving))
     for stretch in due.stretches():
         run = SimpleNamespace(run_id="of-a-test", tags={INPUTS_TAG: stretch.digest})
         if "predictions" in stretch.assets:
             make(_Context(predictions(model), stretch.partitions, run), lake, serving=serving)
-        make(_Context(feedback(model), stretch.partitions, run), lake)
+        if "feedback" in stretch.assets:
+            make(_Context(feedback(model), stretch.partitions, run), lake)
+        make(_Context(monitoring(model), stretch.partitions, run), lake, serving=serving)
     return {day: sorted(need.assets) for day, need in due.needs.items()}
 
 

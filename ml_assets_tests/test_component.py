@@ -26,7 +26,7 @@ def test_a_mistake_in_the_yaml_is_reported_with_file_line_and_key(
     text = file.read_text().replace(written, mistaken)
     file.write_text(text)
     line = next(
-        number for number, each in enumerate(text.splitlines(), start=1) if mistaken.split(":", maxsplit=1)[0] in each
+        number for number, each in enumerate(text.splitlines(), start=1) if mistaken.splitlines()[0].strip() in each
     )
     said = project.refusal()
     assert key in said
@@ -74,6 +74,7 @@ def test_a_model_is_a_graph_of_assets_with_checks_jobs_sensors_and_schedules(pro
     assert names == {
         *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
         *("restaurant_history", "courier_history", "online_features", "predictions", "feedback"),
+        "monitoring",
     }
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -87,12 +88,12 @@ def test_a_model_is_a_graph_of_assets_with_checks_jobs_sensors_and_schedules(pro
     repository = definitions.get_repository_def()
     assert repository.has_job("late_deliveries")
     assert repository.has_job("late_deliveries_feedback")
-    sensors = {f"late_deliveries_{each}" for each in ("arrivals", "retraining", "rollout", "feedback")}
-    assert {each.name for each in repository.sensor_defs} == sensors
+    sensors = {f"late_deliveries_{each}" for each in ("arrivals", "retraining", "rollout", "feedback", "probe")}
+    assert {each.name for each in repository.sensor_defs} == sensors | {"alerts"}
     schedules = {"late_deliveries_daily", "late_deliveries_feedback_daily"}
     assert {each.name for each in repository.schedule_defs} == schedules
     running = [each.default_status.value for each in (*repository.sensor_defs, *repository.schedule_defs)]
-    assert running == ["RUNNING"] * 6
+    assert running == ["RUNNING"] * 8
 
 
 @pytest.mark.parametrize(
@@ -168,4 +169,4 @@ def test_python_users_make_the_same_component_from_a_spec(project: Project) -> N
         component = TabularModel.from_spec(ModelSpec.model_validate(spec.model_dump(by_alias=True)), folder)
         built = component.build_defs(dg.ComponentTree.for_test().load_context)
         definitions = dg.Definitions.merge(built, resources_of(project.settings))
-    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 13
+    assert len(list(definitions.resolve_asset_graph().get_all_asset_keys())) == 14

@@ -10,6 +10,7 @@ from ml_assets.ml.purity import Possible, generated_rows
 from ml_assets.model import possible
 from ml_assets.settings import PROJECT_ROOT
 from ml_assets_tests.project import Project
+from ml_assets_tests.shop import add_shop
 
 LOOKUP = {
     "name": "town",
@@ -221,3 +222,32 @@ def test_columns_of_groups_are_features_but_for_those_that_an_expression_reads(p
     assert "hours_late" in names
     assert "past_minutes_late_mean_28d" in names
     assert "past_minutes_late_mean_7d" not in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"training": {"window": "7d"}, "split": {"by": "time", "gap": "7d"}},
+            r"training\.window 7d is not longer than split\.gap 7d, which leaves no rows to train on",
+        ),
+        ({"training": {"window": "7 days"}}, r"window"),
+    ],
+)
+def test_a_window_that_holds_nothing_is_refused(project: Project, changes: dict[str, object], said: str) -> None:
+    project.add_demo_model(**changes)
+    assert re.search(said, project.refusal())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": {"window": "28d"}}, r"`training\.window: 28d` needs a column with the role event_time"),
+        ({"feedback": {"train": True}}, r"`feedback\.train: true` is for outcomes in files of their own"),
+    ],
+)
+def test_what_a_snapshot_cannot_do_is_said_when_definitions_load(
+    project: Project, changes: dict[str, object], said: str
+) -> None:
+    add_shop(project, **changes)
+    assert re.search(said, project.refusal())

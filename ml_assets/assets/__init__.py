@@ -3,6 +3,7 @@
 raw_data → cleaned_data + rejected_rows, side tables → outcomes → groups → features → trained_model → metrics → endpoint
                                                        side tables, groups → online_features
 endpoint → predictions → feedback ← outcomes
+           predictions, feedback → monitoring
 
 Assets are thin: they read tables, call plain functions, and return values with metadata and checks.
 """
@@ -16,6 +17,7 @@ from ml_assets.assets.feedback import feedback
 from ml_assets.assets.groups import groups
 from ml_assets.assets.lookups import lookups
 from ml_assets.assets.metrics import metrics
+from ml_assets.assets.monitoring import monitoring
 from ml_assets.assets.online_features import ASSET as ONLINE
 from ml_assets.assets.online_features import online_features
 from ml_assets.assets.outcomes import outcomes
@@ -25,7 +27,7 @@ from ml_assets.assets.trained_model import trained_model
 from ml_assets.model import Model
 
 JUDGED = ("trained_model", "metrics", "endpoint")
-SERVED = ("predictions", "feedback")
+SERVED = ("predictions", "feedback", "monitoring")
 
 
 def build_assets(model: Model) -> list[dg.AssetsDefinition]:
@@ -43,6 +45,7 @@ def build_assets(model: Model) -> list[dg.AssetsDefinition]:
         endpoint(model),
         predictions(model),
         feedback(model),
+        monitoring(model),
     ]
 
 

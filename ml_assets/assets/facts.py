@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml_assets.digests import digest_of_frame
 from ml_assets.lake import Lake
+from ml_assets.ml.feedback import FIRST
 from ml_assets.ml.training import KNOWN_AT
 from ml_assets.model import Model
 from ml_assets.provenance import CODE, FACTS, FORM, code_of, environment, files_of, tags_of
@@ -24,7 +25,7 @@ def facts_of(
         pipeline: what was fitted.
         details: what the record of the training says.
     """
-    stated = model.spec.model_dump(mode="json", include={"task", "split", "threshold", "training"})
+    stated = model.spec.model_dump(mode="json", include={"task", "split", "threshold", "training", "feedback"})
     said = ("data_digest", "code_digest", "table_versions", "cut_off", "counts", "estimator", "params")
     return {
         "form": FORM,
@@ -54,7 +55,11 @@ def parameters_of(pipeline: Any) -> dict[str, Any]:
 
 def table_digests(model: Model, lake: Lake, versions: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Rows and content of each table at its version, in the order of its key."""
-    order = {"features": model.contract.key, "outcomes": [*model.outcome_key, KNOWN_AT]}
+    order = {
+        "features": model.contract.key,
+        "outcomes": [*model.outcome_key, KNOWN_AT],
+        "predictions": [*FIRST, "segment"],
+    }
     found = {}
     for table, version in versions.items():
         frame = lake.read(model.name, table, version=version)

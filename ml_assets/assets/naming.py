@@ -20,6 +20,8 @@ FIRST_SERVED_DAY = "2025-01-01"
 SERVED_DAYS = dg.DailyPartitionsDefinition(FIRST_SERVED_DAY, end_offset=1)
 # On runs that ml-assets asked for itself: digest of what they are to use. Such a run makes only what is due.
 INPUTS_TAG = "ml_assets/inputs"
+REASON_TAG = "ml_assets/reason"
+CAUSE_TAG = "ml_assets/cause"  # of one that trains: what asked for that
 
 
 def key_of(model: Model, asset: str) -> dg.AssetKey:

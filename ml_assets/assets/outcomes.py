@@ -97,13 +97,18 @@ def _same_row(context: dg.AssetExecutionContext, model: Model, tables: Lake, sch
             cleaned = tables.read(model.name, "cleaned_data", there)
             known = cleaned.with_columns(_known_at(model).alias(KNOWN_AT)).select(PARTITION, *schema.columns)
             days, nothing = by_partition(known), known.clear().drop(PARTITION)
-            made |= {each: {"outcomes": Slice(days.get(each, nothing))} for each in there}
+            made |= {each: {"outcomes": _slice(model, days.get(each, nothing))} for each in there}
         return made
 
     wanted = set(partitions_in(context))
     rows = {each: record.rows for each, record in cleaned_records.items() if each in wanted}
     bases = {each: outcomes_basis(model, cleaned_records[each].content) for each in rows}
     return refresh(context, model, tables, before, {"outcomes": schema}, bases, rows, work)
+
+
+def _slice(model: Model, rows: pl.DataFrame) -> Slice:
+    """A day of the table. An outcome that came with its row may be null: it may come later."""
+    return Slice(rows, {"labelled": rows.get_column(model.contract.target).count()})
 
 
 def _known_at(model: Model) -> pl.Expr:

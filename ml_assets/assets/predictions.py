@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from ml_assets.assets.captured import captured_of, take_in
 from ml_assets.assets.naming import FIRST_SERVED_DAY, INPUTS_TAG, SERVED_DAYS, asset_spec, execution, partitions_in
 from ml_assets.assets.refresh import refresh
 from ml_assets.assets.writing import Made, Slice
@@ -74,13 +75,17 @@ def predictions(model: Model) -> dg.AssetsDefinition:
     def step(context: dg.AssetExecutionContext, lake: LakeResource, serving: ServingResource) -> Iterator[Any]:
         tables, target = lake.open(), serving.target()
         before = read_latest(tables, model.name)
+        releases = target.releases / model.name
+        taken = take_in(model, tables, captured_of(model, serving), target.journal / model.name, releases)
+        if taken:
+            context.log.info(f"{model.name}: {taken} object(s) that SageMaker captured were taken in")
         there: dict[str, list[Segment]] = {}
         for each in segments(target.journal / model.name):
             there.setdefault(each.day, []).append(each)
         sizes = sizes_of_days(model, before, target.journal)
         for each in (found for some in there.values() for found in some):
             sizes.setdefault(each.day, {})[each.name] = each.size  # of this very look
-        load = functools.cache(lambda release: _load(target.releases / model.name / release))
+        load = functools.cache(lambda release: _load(releases / release))
 
         def work(days: list[str]) -> Mapping[str, Made | MlAssetsError]:
             made: dict[str, Made | MlAssetsError] = {}

@@ -1,8 +1,8 @@
 """`trained_model`: a Pipeline fitted on labelled rows, tracked by MLflow and registered as candidate."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -11,22 +11,28 @@ import numpy as np
 import polars as pl
 
 from ml_assets.assets import searching
+from ml_assets.assets.episodes import known_to
 from ml_assets.assets.facts import facts_of, log_facts
-from ml_assets.assets.naming import asset_spec, execution, key_of
+from ml_assets.assets.naming import CAUSE_TAG, REASON_TAG, asset_spec, execution, key_of
 from ml_assets.checks import check_results, check_specs, labels_result, labels_spec
 from ml_assets.digests import digest_of, digest_of_frame, digest_of_model
+from ml_assets.durations import parse_duration
 from ml_assets.errors import TrainingError
 from ml_assets.lake import PARTITION, WHOLE, Lake
+from ml_assets.ml.fed_back import FedBack, Wanted, fed_back
 from ml_assets.ml.schemas import training_schema
 from ml_assets.ml.splits import Columns, Sides, split_rows
 from ml_assets.ml.trained_on import TrainedOn
-from ml_assets.ml.training import KNOWN_AT, Labelled, Trained, cross_validation_metric, label, train
+from ml_assets.ml.training import KNOWN_AT, Trained, cross_validation_metric, label, train
 from ml_assets.ml.validation import count_failures
+from ml_assets.ml.window import Within, within
 from ml_assets.model import Model
 from ml_assets.records import Latest, Record, append_records, read_latest
 from ml_assets.registry import FACTS_TAG
 from ml_assets.resources import ComputeResource, LakeResource, TrackingResource
 from ml_assets.spec.training import Estimator
+
+BY_HAND = "by hand"  # cause of a training that nothing but a person asked for
 
 
 def training_inputs(model: Model, latest: Latest) -> str:
@@ -46,14 +52,23 @@ def search_digest(inputs: str, data_digest: str) -> str:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Labelled rows as of some table versions, and their sides. `metrics` makes the same ones again."""
+    """Labelled rows as of some table versions, and their sides. `metrics` makes the same ones again.
 
-    labelled: Labelled
+    Attributes:
+        cleaned: rows of the source; each is labelled, not yet labelled, or lies before the window.
+        from_feedback: those of the labelled rows that the source does not have.
+        left_out: predictions that are no rows, by reason.
+        window_from: the day on which the window begins; None: there is none.
+    """
+
+    frame: pl.DataFrame
     sides: Sides
-
-    @property
-    def frame(self) -> pl.DataFrame:
-        return self.labelled.frame
+    cleaned: int
+    not_yet_labelled: int
+    before_window: int = 0
+    from_feedback: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+    window_from: str | None = None
 
     @property
     def learnt_from(self) -> pl.DataFrame:
@@ -64,9 +79,11 @@ class TrainingRows:
     def counts(self) -> dict[str, int]:
         """How many rows became what."""
         return {
-            "cleaned": self.labelled.cleaned,
+            "cleaned": self.cleaned,
             "labelled": self.frame.height,
-            "not_yet_labelled": self.labelled.not_yet_labelled,
+            "not_yet_labelled": self.not_yet_labelled,
+            "before_window": self.before_window,
+            "from_feedback": self.from_feedback,
             "trained_on": len(self.sides.train),
             "validation": len(self.sides.validation),
             "test": len(self.sides.test),
@@ -83,21 +100,67 @@ def training_rows(model: Model, lake: Lake, versions: dict[str, int], cut_off: d
     contract, spec = model.contract, model.spec
     features = lake.read(model.name, "features", version=versions["features"])
     outcomes = lake.read(model.name, "outcomes", version=versions["outcomes"])
-    labelled = label(
-        features, outcomes, key=model.outcome_key, target=contract.target, cut_off=cut_off, order=contract.key
-    )
-    rows = labelled.frame.height
-    if not rows and labelled.cleaned:
+    joined: dict[str, Any] = {"key": model.outcome_key, "target": contract.target, "cut_off": cut_off}
+    fed = None
+    if spec.feedback.train:
+        fed = _fed_back(model, lake, versions.get("predictions"), features, cut_off)
+        features = fed.mark(features, model.outcome_key)
+    labelled = label(features, outcomes, order=contract.key, **joined)
+    frame = labelled.frame
+    more = frame.clear() if fed is None else label(fed.rows, outcomes, order=contract.key, **joined).frame
+    if more.height:
+        frame = pl.concat([frame, more.select(frame.columns)]).sort(contract.key)
+    window = Within(frame, None, 0)
+    if spec.training.window:
+        window = within(frame, str(contract.event_time), parse_duration(spec.training.window))
+    if not frame.height and labelled.cleaned:
         raise TrainingError(
             f"{model.name}: the target {contract.target!r} is null in all {labelled.cleaned:,} cleaned rows; nothing "
             "to learn from. Look at the outcomes' source, or at the rejected rows"
         )
-    if rows < spec.training.min_rows:
+    if window.rows.height < spec.training.min_rows:
         raise TrainingError(
-            f"{model.name}: {rows:,} labelled rows of {labelled.cleaned:,} cleaned ones, and training.min_rows is "
-            f"{spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
+            f"{model.name}: {window.rows.height:,} labelled rows of {labelled.cleaned:,} cleaned ones"
+            + (f", in a training.window of {spec.training.window}," if spec.training.window else ",")
+            + f" and training.min_rows is {spec.training.min_rows:,}; wait for more data or lower it in defs.yaml"
         )
-    return TrainingRows(labelled, split_rows(labelled.frame, spec.split, split_columns(model), model.name))
+    from_feedback = window.rows.join(more, on=contract.key, how="semi").height
+    return TrainingRows(
+        window.rows,
+        split_rows(window.rows, spec.split, split_columns(model), model.name),
+        labelled.cleaned,
+        labelled.not_yet_labelled,
+        window.left_out - (more.height - from_feedback),
+        from_feedback,
+        fed.left_out if fed else {},
+        window.first_day(spec.source.timezone),
+    )
+
+
+def _fed_back(
+    model: Model, lake: Lake, version: int | None, features: pl.DataFrame, cut_off: datetime | None
+) -> FedBack:
+    """What the predictions give, as of a version of their table; nothing before there is one."""
+    contract, weights = model.contract, model.spec.training.sample_weights
+    wanted = Wanted(
+        key=model.outcome_key,
+        needed=[*contract.key, *model.spec.split.entities, *([weights] if weights else [])],
+        carried=contract.carried_with(weights),
+        features=model.features,
+        request={name: contract.types[name] for name in contract.beforehand},
+        time=str(contract.event_time),
+        zone=model.spec.source.timezone,
+    )
+    predictions = lake.read(model.name, "predictions", version=version) if version is not None else pl.DataFrame()
+    return fed_back(predictions, features, wanted, cut_off, model.spec.outcome_delay)
+
+
+def happened(model: Model, rows: pl.DataFrame) -> dict[str, int]:
+    """Number of rows by the day (UTC, or as it was read off the clock) on which they happened."""
+    if model.contract.event_time is None:
+        return {}
+    counted = rows.group_by(pl.col(model.contract.event_time).cast(pl.Date).cast(pl.String).alias("day")).len()
+    return {day: count for day, count in counted.sort("day").rows() if day is not None}
 
 
 def fit(model: Model, rows: TrainingRows, estimator: Estimator, log: Callable[[str], None], **how: Any) -> Trained:
@@ -140,7 +203,8 @@ def split_columns(model: Model) -> Columns:
 
 
 def trained_model(model: Model) -> dg.AssetsDefinition:
-    schema = training_schema(model.contract, model.features, model.spec.training.sample_weights)
+    weights, fed = model.spec.training.sample_weights, model.spec.feedback.train
+    schema = training_schema(model.contract, model.features, weights, fed_back=fed)
     dotted, _ = model.spec.estimator.resolve(model.spec.task)
     spec = asset_spec(
         model,
@@ -160,11 +224,10 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         tables = lake.open()
         latest = read_latest(tables, model.name)
+        cause = context.run.tags.get(CAUSE_TAG, BY_HAND)
+        reason = context.run.tags.get(REASON_TAG, "somebody asked for it")
         inputs = training_inputs(model, latest)
-        versions = {each: tables.version(model.name, each) for each in ("features", "outcomes")}
-        if None in versions.values():
-            raise TrainingError(f"{model.name}: there are no features and outcomes yet; materialise them first")
-        known = {each: version for each, version in versions.items() if version is not None}
+        known = _versions(model, tables)
         moments = tables.read(model.name, "outcomes", version=known["outcomes"], columns=[KNOWN_AT])
         cut_off: datetime | None = moments.get_column(KNOWN_AT).max()  # type: ignore[assignment]
         rows = training_rows(model, tables, known, cut_off)
@@ -177,9 +240,10 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
         if not labels.passed:
             raise TrainingError(
                 f"{model.name}: {counts['cleaned']:,} cleaned rows became {counts['labelled']:,} labelled and "
-                f"{counts['not_yet_labelled']:,} others, and the labelled ones {counts['trained_on']:,} to train on, "
-                f"{counts['validation']:,} to validate on, {counts['test']:,} to test on and {counts['gap']:,} in the "
-                f"gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
+                f"{counts['not_yet_labelled']:,} others, {counts['before_window']:,} lie before the window and "
+                f"{counts['from_feedback']:,} come from feedback; and the labelled ones became "
+                f"{counts['trained_on']:,} to train on, {counts['validation']:,} to validate on, {counts['test']:,} to "
+                f"test on and {counts['gap']:,} in the gap: is {', '.join(model.outcome_key)} unique in cleaned_data?"
             )
         data_digest = digest_of_frame(rows.frame)
         search = model.spec.search
@@ -203,15 +267,7 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             )
             model_digest = digest_of_model(trained.pipeline, trained.threshold)
             scores = _scores(trained, metric)
-            mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
-            mlflow.log_params(
-                model.spec.training.model_dump(
-                    include={"class_weights", "sample_weights", "calibration"}, exclude_none=True
-                )
-            )
-            mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
-            mlflow.log_metrics(scores)
-            mlflow.log_dict(model.features.lineage, "features.json")
+            _log(mlflow, model, trained, counts, scores, {"cause": cause, "reason": reason})
             details: dict[str, Any] = {
                 "mlflow_run_id": mlflow.mlflow_run_id,
                 "mlflow_experiment_id": mlflow.experiment.experiment_id,
@@ -227,8 +283,6 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 "params": trained.params,
                 "search": searching.summary(trained.found) if trained.found else None,
             }
-            if trained.found:
-                mlflow.log_dict(searching.summary(trained.found), "search.json")
             facts = facts_of(model, tables, rows, trained.pipeline, details)
             log_facts(mlflow, tables, model, facts)
             version = tracking.registry().register(
@@ -243,8 +297,13 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             tracking.registry().keep_trained_on(
                 model.name, version, mlflow.mlflow_run_id, record_of(model, rows.learnt_from, trained.classes)
             )
+            now = datetime.now(UTC)
             details |= {
                 "version": version,
+                "reason": reason,
+                "window_from": rows.window_from,
+                "left_out": rows.left_out,
+                **known_to(model, latest, _newest(tables, model), cause, now, happened(model, rows.frame)),
                 "facts_digest": digest_of(facts),
                 "contents": {
                     asset: {each: [record.content, record.rows] for each, record in latest.of(asset).items()}
@@ -252,7 +311,14 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
                 },
             }
             record = Record(
-                "trained_model", WHOLE, inputs, model_digest, rows.frame.height, context.run.run_id, details=details
+                "trained_model",
+                WHOLE,
+                inputs,
+                model_digest,
+                rows.frame.height,
+                context.run.run_id,
+                details=details,
+                recorded_at=now,
             )
             append_records(tables, model.name, [record])
         link = tracking.link(mlflow.experiment.experiment_id, mlflow.mlflow_run_id)
@@ -263,11 +329,14 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
             data_version=dg.DataVersion(model_digest),
             metadata={
                 "version": dg.MetadataValue.text(version),
+                "cause": dg.MetadataValue.text(cause),
+                "reason": dg.MetadataValue.text(reason),
                 "mlflow_run": dg.MetadataValue.url(link),
                 "estimator": dg.MetadataValue.text(dotted),
                 "parameters": dg.MetadataValue.json(trained.params),
                 **(searching.metadata(trained.found) if trained.found else {}),
                 **{name: dg.MetadataValue.int(count) for name, count in counts.items()},
+                **{f"feedback_{name}": dg.MetadataValue.int(count) for name, count in rows.left_out.items()},
                 **{name: dg.MetadataValue.float(score) for name, score in scores.items()},
                 "model_digest": dg.MetadataValue.text(model_digest),
                 "data_digest": dg.MetadataValue.text(data_digest),
@@ -278,9 +347,20 @@ def trained_model(model: Model) -> dg.AssetsDefinition:
     return step
 
 
+def _versions(model: Model, lake: Lake) -> dict[str, int]:
+    """Versions of the tables that are trained on, as they are now."""
+    found = {each: lake.version(model.name, each) for each in ("features", "outcomes")}
+    if None in found.values():
+        raise TrainingError(f"{model.name}: there are no features and outcomes yet; materialise them first")
+    if model.spec.feedback.train:
+        found["predictions"] = lake.version(model.name, "predictions")
+    return {each: version for each, version in found.items() if version is not None}
+
+
 def _refuse_unfinished(model: Model, latest: Latest) -> None:
     """Raises TrainingError while a table is half written, or a day of one does not keep its checks."""
-    if half_done := [f"{each} {day}" for each in ("features", "outcomes") for day in latest.unfinished(each)]:
+    tables = ("features", "outcomes", *(["predictions"] if model.spec.feedback.train else []))
+    if half_done := [f"{each} {day}" for each in tables for day in latest.unfinished(each)]:
         raise TrainingError(
             f"{model.name}: a run was killed while it wrote {', '.join(half_done[:5])}; training waits until the "
             "next refresh has finished that"
@@ -293,6 +373,29 @@ def _refuse_unfinished(model: Model, latest: Latest) -> None:
     ]
     if broken:
         raise TrainingError(f"{model.name}: the checks of {', '.join(broken[:5])} failed; mend that before training")
+
+
+def _log(
+    mlflow: Any,
+    model: Model,
+    trained: Trained,
+    counts: Mapping[str, int],
+    scores: Mapping[str, float],
+    asked: Mapping[str, str],
+) -> None:
+    """Tell the active MLflow run what was trained, of how many rows, how good it is, and what asked for it."""
+    stated = model.spec.training.model_dump(
+        include={"window", "class_weights", "sample_weights", "calibration"}, exclude_none=True
+    )
+    dotted, _ = model.spec.estimator.resolve(model.spec.task)
+    mlflow.set_tags({f"ml_assets.{name}": text for name, text in asked.items()})
+    mlflow.log_params({"estimator": dotted, **trained.params, "split": model.spec.split.by})
+    mlflow.log_params(stated)
+    mlflow.log_params({f"rows_{name}": count for name, count in counts.items()})
+    mlflow.log_metrics(scores)
+    mlflow.log_dict(model.features.lineage, "features.json")
+    if trained.found:
+        mlflow.log_dict(searching.summary(trained.found), "search.json")
 
 
 def _scores(trained: Trained, metric: str) -> dict[str, float]:

@@ -1,14 +1,17 @@
-"""Whether a training, its verdict or its rollout is due, by the records alone; and what holds it back."""
+"""Whether a training, its verdict or its rollout is due, by the records alone; and what holds it back.
+
+Why a model is trained again, and why not, is said in `causes.py`.
+"""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ml_assets.assets.champion import rival_on_record
 from ml_assets.assets.endpoint import endpoint_inputs
 from ml_assets.assets.metrics import metrics_inputs
 from ml_assets.assets.trained_model import training_inputs
-from ml_assets.deployment.rollout import Phase
+from ml_assets.automation.causes import GUARDS, Situation, code, decide
 from ml_assets.digests import digest_of
 from ml_assets.durations import parse_duration
 from ml_assets.lake import WHOLE, Lake
@@ -24,13 +27,15 @@ class DueTraining:
 
     Attributes:
         digest: of what they would use; two attempts with the same digest are the same attempt.
-        wanted: whether something did change and a guard holds it back.
+        wanted: whether something asks for a training, or will, and is held back.
+        cause: what asks for a training: one of the causes, or `first`; empty if none is due.
     """
 
     assets: tuple[str, ...]
     reason: str
     digest: str = ""
     wanted: bool = False
+    cause: str = ""
 
 
 def due_training(
@@ -41,17 +46,45 @@ def due_training(
     Args:
         health: what the endpoint server says of itself, `{}` if it does not answer; None leaves that out.
     """
-    latest = read_latest(lake, model.name)
+    return due_by(model, read_latest(lake, model.name), now or datetime.now(UTC), health)
+
+
+def due_by(model: Model, latest: Latest, now: datetime, health: dict[str, Any] | None = None) -> DueTraining:
+    """The same by some records, at some moment. What is held back holds up neither a verdict nor the endpoint."""
     if not any(record.rows for record in latest.of("features").values()):
         return DueTraining((), "no features yet")
     if half_done := [f"{asset} {day}" for asset in ("features", "outcomes") for day in latest.unfinished(asset)]:
         return DueTraining((), f"{', '.join(half_done[:5])} is being finished after a run was killed")
-    trained, judged = latest.get("trained_model", WHOLE), latest.get("metrics", WHOLE)
-    inputs = training_inputs(model, latest)
+    trained = latest.get("trained_model", WHOLE)
     if trained is None:
-        return _enough(model, latest, inputs)
-    if trained.inputs != inputs or trained.details["code_digest"] != model.code_digest:
-        return _worth_it(model, latest, trained, inputs, now or datetime.now(UTC))
+        return _enough(model, latest, training_inputs(model, latest))
+    situation = Situation(model, latest, trained, now)
+    decision = decide(situation)
+    if decision.cause:
+        return DueTraining(_ALL, decision.reason, situation.inputs, cause=decision.cause)
+    due = _judged_and_served(model, latest, trained, health)
+    return DueTraining((), decision.reason, wanted=True) if decision.waits and not due.assets else due
+
+
+def learns_from_new_data(model: Model, lake: Lake) -> str:
+    """What a training right after data that are about to be made would be for; empty if something holds it back.
+
+    How many rows will be new is not known yet: where `retrain.min_new_rows` asks for many, that is looked at first.
+    """
+    latest, retrain = read_latest(lake, model.name), model.spec.retrain
+    trained = latest.get("trained_model", WHOLE)
+    if trained is None:
+        return "first"
+    situation = Situation(model, latest, trained, datetime.now(UTC))
+    if code(situation).yes:
+        return "code"
+    free = "data" in retrain.causes and retrain.min_new_rows == 1 and all(each(situation).yes for each in GUARDS)
+    return "data" if free else ""
+
+
+def _judged_and_served(model: Model, latest: Latest, trained: Record, health: dict[str, Any] | None) -> DueTraining:
+    """What is due of the newest version's verdict and rollout."""
+    judged = latest.get("metrics", WHOLE)
     rival = rival_on_record(latest, trained.details["version"])
     expected = metrics_inputs(model, trained, rival)
     if judged is None or judged.inputs != expected:
@@ -89,51 +122,14 @@ def _lost(model: Model, served: Record | None, health: dict[str, Any] | None) ->
 
 def _enough(model: Model, latest: Latest, inputs: str) -> DueTraining:
     """The first training waits until there can be enough labelled rows."""
-    known = min(sum(each.rows for each in latest.of(asset).values()) for asset in ("features", "outcomes"))
+    days = [day for day, each in latest.of("features").items() if each.rows]
+    window, first = model.spec.training.window, ""
+    if window and model.daily:
+        first = str(date.fromisoformat(days[-1]) - parse_duration(window))
+    rows = sum(each.rows for day, each in latest.of("features").items() if day >= first)
+    known = min(rows, sum(each.rows for each in latest.of("outcomes").values()))
     if known < model.spec.training.min_rows:
         return DueTraining(
             (), f"{known:,} rows, and training.min_rows is {model.spec.training.min_rows:,}", wanted=True
         )
-    return DueTraining(_ALL, "first training", inputs)
-
-
-def _worth_it(model: Model, latest: Latest, trained: Record, inputs: str, now: datetime) -> DueTraining:
-    """Changed code or parameters always train; changed data only if it is enough, and not too soon."""
-    if trained.details["code_digest"] != model.code_digest:
-        return DueTraining(_ALL, "code or parameters changed", inputs)
-    rows = 0
-    for asset in ("features", "outcomes"):
-        before = trained.details["contents"][asset]
-        changed = 0
-        for day, each in latest.of(asset).items():
-            content, count = before.get(day, (None, 0))
-            changed += max(each.rows, count) if each.content != content else 0
-        rows = max(rows, changed)
-    retrain = model.spec.retrain
-    if rows < retrain.min_new_rows:
-        return DueTraining(
-            (),
-            f"{rows:,} rows in new or changed days; retrain.min_new_rows is {retrain.min_new_rows:,}",
-            wanted=rows > 0,
-        )
-    if under_way := _rolled_out(latest):
-        return DueTraining((), under_way, wanted=True)
-    ready = trained.recorded_at + parse_duration(retrain.cooldown)
-    if now < ready:
-        return DueTraining(
-            (),
-            f"the last training was at {trained.recorded_at:%Y-%m-%d %H:%M} UTC; "
-            f"retrain.cooldown is {retrain.cooldown}",
-            wanted=True,
-        )
-    return DueTraining(_ALL, f"{rows:,} rows in new or changed days", inputs)
-
-
-def _rolled_out(latest: Latest) -> str:
-    """What is being rolled out; empty if nothing is. New data wait for it, or versions that supersede each other day by
-    day would never take the champion's place. It takes `endpoint.limit` at most.
-    """
-    served = latest.get("endpoint", WHOLE)
-    if served is None or served.details["phase"] is None or Phase(served.details["phase"]).over:
-        return ""
-    return f"{served.details['challenger'] or 'a release'} is being rolled out; new data wait until that is decided"
+    return DueTraining(_ALL, "first training", inputs, cause="first")

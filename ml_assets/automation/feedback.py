@@ -3,6 +3,7 @@
 import dagster as dg
 
 from ml_assets.assets import SERVED
+from ml_assets.assets.captured import captured_of
 from ml_assets.automation.attempts import that_may_go
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.jobs import feedback_job_name
@@ -27,7 +28,13 @@ def feedback_sensor(model: Model) -> dg.SensorDefinition:
         if reason := busy(context.instance, model):
             return dg.SensorResult(skip_reason=reason)
         tables = lake.open()
-        due = due_feedback(model, tables, serving.target().journal, certain=False)
+        due = due_feedback(
+            model,
+            tables,
+            serving.target().journal,
+            captured=lambda: captured_of(model, serving),
+            certain=False,
+        )
         requests, waiting = that_may_go(context.instance, model, feedback_requests(model, due))
         if requests:
             reason = "; ".join(sorted({need.reason for need in due.needs.values()}))

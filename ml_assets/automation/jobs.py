@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.assets import SERVED
-from ml_assets.assets.naming import INPUTS_TAG, key_of
+from ml_assets.assets.naming import CAUSE_TAG, INPUTS_TAG, REASON_TAG, key_of
 from ml_assets.lake import WHOLE
 from ml_assets.model import Model
 
 RANGE_START_TAG, RANGE_END_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-MODEL_TAG, REASON_TAG = "ml_assets/model", "ml_assets/reason"
+MODEL_TAG = "ml_assets/model"
 
 
 def model_job(model: Model) -> Any:
@@ -43,10 +43,15 @@ def _served(model: Model) -> dg.AssetSelection:
 
 
 def run_request(
-    model: Model, assets: Sequence[str], partitions: Sequence[str] | None, reason: str, digest: str
+    model: Model, assets: Sequence[str], partitions: Sequence[str] | None, reason: str, digest: str, cause: str = ""
 ) -> dg.RunRequest:
-    """One run that makes `assets`, for a contiguous stretch of partitions if the source is daily."""
+    """One run that makes `assets`, for a contiguous stretch of partitions if the source is daily.
+
+    Args:
+        cause: what asked for a training, if one is among them.
+    """
     tags = {MODEL_TAG: model.name, REASON_TAG: reason[:250], INPUTS_TAG: digest[:40]} | range_tags(model, partitions)
+    tags |= {CAUSE_TAG: cause} if cause else {}
     return dg.RunRequest(asset_selection=[key_of(model, each) for each in assets], tags=tags)
 
 

@@ -15,7 +15,7 @@ def data_requests(model: Model, due: DueData) -> list[dg.RunRequest]:
 
 def training_requests(model: Model, due: DueTraining) -> list[dg.RunRequest]:
     """One run for what is due of training, judgement and deployment, or none."""
-    return [run_request(model, due.assets, None, due.reason, due.digest)] if due.assets else []
+    return [run_request(model, due.assets, None, due.reason, due.digest, due.cause)] if due.assets else []
 
 
 def feedback_requests(model: Model, due: DueData) -> list[dg.RunRequest]:

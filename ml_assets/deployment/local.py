@@ -63,6 +63,18 @@ class LocalTarget:
     def log(self) -> Path:
         return self.home / "endpoint.log"
 
+    def known(self) -> dict[str, Any] | None:
+        """Process number and port of the server that `start` started and `stop` did not end; it may be dead."""
+        try:
+            known = json.loads(self._address.read_bytes())
+            return {"pid": int(known["pid"]), "port": int(known["port"])}
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
+
+    def headers(self) -> dict[str, str]:
+        """What the server wants to see of a caller."""
+        return self._key()
+
     def url(self) -> str | None:
         """Address of the running server; None if none answers."""
         import requests  # a tenth of a second, which a process that finds nothing due need not spend

@@ -31,6 +31,7 @@ import msgspec
 from ml_assets.deployment.archive import pack
 from ml_assets.deployment.aws_requests import ask, connect, exists, missing
 from ml_assets.deployment.sagemaker_bodies import deployment_config, endpoint_config
+from ml_assets.deployment.sagemaker_captured import GOLDEN_ID, Captured
 from ml_assets.deployment.sagemaker_metrics import EDGES, observed
 from ml_assets.deployment.targets import Described, Observation, Refusal, Release
 from ml_assets.digests import digest_of
@@ -156,6 +157,12 @@ class SageMakerTarget:
             for name in (STABLE, CHALLENGER)
         )
         return Observation(champion, challenger)
+
+    def captured(self) -> Captured:
+        """Where requests and answers are kept."""
+        bucket, prefix = self._capture
+        folders = tuple(f"{prefix}/{self.name}/{variant}/" for variant in (STABLE, CHALLENGER))
+        return Captured(self._s3, f"{self.model} at SageMaker", bucket, folders)
 
     def promote(self, release: Release) -> None:
         """Give a release all traffic. Of two variants the weights are moved first, which takes seconds."""
@@ -427,6 +434,7 @@ class SageMakerTarget:
             TargetVariant=variant,
             ContentType="application/json",
             Accept="application/json",
+            InferenceId=GOLDEN_ID,
             Body=msgspec.json.encode(body),
         )
         try:

@@ -1,7 +1,7 @@
 """Predictions beside what came true. The same predictions and outcomes give the same rows, however they arrived."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from ml_assets.spec.base import Task
 
 OUTCOME = "outcome_"  # before the columns of an outcome
 KNOWN = "known_at"
-_ORDER = ["received_at", "request_id", "row"]
+FIRST = ["received_at", "request_id", "row"]
 _CARRIED = ("request_id", "row", "received_at", "version", "release")
 
 
@@ -47,7 +47,7 @@ def counted(predictions: pl.DataFrame, before: pl.DataFrame, key: Sequence[str])
         before: key and version of the predictions of all days before.
     """
     ids = [*(KEY + name for name in key), "version"]
-    there = predictions.drop_nulls(ids).sort(_ORDER).unique(ids, keep="first", maintain_order=True)
+    there = predictions.drop_nulls(ids).sort(FIRST).unique(ids, keep="first", maintain_order=True)
     return there if before.is_empty() else there.join(before.select(ids), on=ids, how="anti", maintain_order="left")
 
 
@@ -89,6 +89,10 @@ class Answered(Scored):
     @property
     def answers(self) -> np.ndarray:
         return super().answers if self.said is None else self.said
+
+    def take(self, rows: np.ndarray) -> "Answered":
+        said = None if self.said is None else self.said[rows]
+        return replace(self, truth=self.truth[rows], scores=self.scores[rows], said=said)
 
 
 def quality(rows: pl.DataFrame, target: str, task: Task, versions: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From the entries of the prediction log to rows: what was asked, what the model saw of it, and what it said."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from ml_assets.serving.scorer import Scorer, require_equal
 from ml_assets.spec.base import Task
 
 KEY, REQUEST, FEATURE = "key_", "request_", "feature_"  # before names that the model's folder gives
+FEATURES_DIGEST = "features_digest"  # of the expressions that made a row's features
 TIME = pl.Datetime("us", "UTC")
 _NO_LIMITS = Options(max_bytes=2**62, max_rows=2**62)  # those of the server that took the request are not known here
 
@@ -61,7 +63,12 @@ def predictions_schema(contract: Contract, key: Sequence[str], features: Feature
     probability = pa.Check.in_range(0, 1)
     finite = pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite", error="finite")
     checks: dict[str, Any] = {"row": pa.Check.ge(0), "seconds": pa.Check.ge(0), "score": probability}
-    columns = {name: pa.Column(kind, checks.get(name)) for name, kind in (ASKED | answer_types(task)).items()}
+    columns = {
+        # What SageMaker captured does not say how long it took.
+        name: pa.Column(kind, checks.get(name), nullable=name == "seconds")
+        for name, kind in (ASKED | answer_types(task)).items()
+    }
+    columns[FEATURES_DIGEST] = pa.Column(pl.String, nullable=True, description="Of the expressions of its features")
     columns["missing"] = pa.Column(pl.String, nullable=True, description="Side tables and groups that had nothing")
     for name in key:
         columns[KEY + name] = pa.Column(
@@ -139,18 +146,19 @@ def rows_of_entries(
             scorer = None
         asked = list(filter(None, (_read(each, scorer) for each in some)))
         counts["unreadable"] += len(some) - len(asked)
-        rows = sum(len(each.answers) for each in asked)
-        if not asked:
-            continue
-        columns = [_asked(asked, segment), _answers(asked, task), _keys(asked, key)]
-        if scorer is None:
-            counts["without_features"] += rows
-        else:
+        if scorer is not None and asked:
             versions[scorer.manifest.version] = scorer.manifest.classes
-            seen, frame = _seen(asked, scorer)
-            columns.append(seen)
-            counts["not_reproduced"] += _not_reproduced(asked, scorer, frame)
-        frames.append(pl.concat(columns, how="horizontal"))
+        # Where it is not known what was looked up, it is not known either what the model saw.
+        looks_up = scorer is not None and bool(scorer.manifest.beside)
+        unknown = [scorer is None or (looks_up and each.entry.looked_up is None) for each in asked]
+        if blind := [each for each, lacks in zip(asked, unknown, strict=True) if lacks]:
+            counts["without_features"] += sum(len(each.answers) for each in blind)
+            frames.append(pl.concat(_said(blind, segment, task, key), how="horizontal"))
+        sound = [each for each, lacks in zip(asked, unknown, strict=True) if not lacks]
+        if scorer is not None and sound:
+            seen, frame = _seen(sound, scorer)
+            counts["not_reproduced"] += _not_reproduced(sound, scorer, frame)
+            frames.append(pl.concat([*_said(sound, segment, task, key), seen], how="horizontal"))
     known = {name: column.dtype.type for name, column in schema.columns.items()}
     nothing = pl.DataFrame(schema=known)
     table = together([nothing, *frames])
@@ -169,8 +177,14 @@ def together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _refusal(entry: Entry, segment: str) -> dict[str, Any]:
-    said = {name: getattr(entry, name) for name in ("version", "release", "status", "reason", "column", "seconds")}
+    said = {name: getattr(entry, name) for name in ("version", "release", "status", "reason", "column")}
+    said["seconds"] = _measured(entry)
     return {"request_id": entry.id, "received_at": _moment(entry.at), "segment": segment} | said
+
+
+def _measured(entry: Entry) -> float | None:
+    """How long it took; None where nobody measured it."""
+    return None if math.isnan(entry.seconds) else entry.seconds
 
 
 def _moment(at: int) -> Any:
@@ -192,6 +206,13 @@ def _read(entry: Entry, scorer: Scorer | None) -> _Asked | None:
     return _Asked(entry, sent, answers) if len(answers) == len(sent.rows) else None
 
 
+def _said(
+    asked: Sequence[_Asked], segment: str, task: Task, key: Mapping[str, pl.DataType]
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """What is known of requests without their release."""
+    return _asked(asked, segment), _answers(asked, task), _keys(asked, key)
+
+
 def _asked(asked: Sequence[_Asked], segment: str) -> pl.DataFrame:
     entries = [each.entry for each in asked for _ in each.answers]
     said: dict[str, Any] = {
@@ -200,7 +221,7 @@ def _asked(asked: Sequence[_Asked], segment: str) -> pl.DataFrame:
         "received_at": pl.Series([each.at for each in entries], dtype=pl.Int64).cast(TIME),
         "version": [each.version for each in entries],
         "release": [each.release for each in entries],
-        "seconds": [each.seconds for each in entries],
+        "seconds": [_measured(each) for each in entries],
         "segment": [segment] * len(entries),
     }
     return pl.DataFrame(said, schema=ASKED)
@@ -271,6 +292,9 @@ def _seen(asked: Sequence[_Asked], scorer: Scorer) -> tuple[pl.DataFrame, pl.Dat
         frame = frame.hstack(restored(looked_up, beside))
     features = scorer.features.compute(frame)
     columns.append(features.select(pl.all().name.prefix(FEATURE)))
+    columns.append(
+        pl.DataFrame({FEATURES_DIGEST: [scorer.features.digest] * frame.height}, schema={FEATURES_DIGEST: pl.String})
+    )
     return pl.concat(columns, how="horizontal"), features
 
 

@@ -6,6 +6,7 @@ import polars as pl
 from ml_assets.contract import Contract
 from ml_assets.feature_store.online import ENTITY, VALUES
 from ml_assets.ml.features import Features
+from ml_assets.ml.fed_back import SCORED_BY
 from ml_assets.ml.groups import Group
 from ml_assets.ml.joins import AVAILABLE_AT
 from ml_assets.ml.lookups import Lookup
@@ -91,11 +92,20 @@ def group_schema(group: Group) -> pa.DataFrameSchema:
     )
 
 
-def training_schema(contract: Contract, features: Features, weights: str | None) -> pa.DataFrameSchema:
-    """The features' columns, a target that is never null, and when it became known."""
+def training_schema(
+    contract: Contract, features: Features, weights: str | None, *, fed_back: bool = False
+) -> pa.DataFrameSchema:
+    """The features' columns, a target that is never null, and when it became known.
+
+    Args:
+        fed_back: whether predictions are among the rows.
+    """
     schema = features_schema(contract, features, weights)
     target = pa.Column(contract.types[contract.target], nullable=False)
-    return schema.add_columns({contract.target: target, KNOWN_AT: pa.Column(pl.Datetime("us", "UTC"), nullable=True)})
+    more = {contract.target: target, KNOWN_AT: pa.Column(pl.Datetime("us", "UTC"), nullable=True)}
+    if fed_back:
+        more[SCORED_BY] = pa.Column(pl.String, nullable=True, description="Version that predicted it first; no feature")
+    return schema.add_columns(more)
 
 
 def answers_schema(task: str) -> pa.DataFrameSchema:

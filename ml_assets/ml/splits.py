@@ -156,7 +156,7 @@ def _starts(moments: pl.Series, split: Split, zone: str) -> tuple[datetime | dat
 def _known_too_late(frame: pl.DataFrame, start: datetime | date, split: Split, columns: Columns) -> np.ndarray:
     """Whether each row's outcome was not known yet when a side began; shape (rows,)."""
     if split.gap is not None:
-        happened = frame.select(_moment(str(columns.time), frame, columns.zone)).to_series()
+        happened = frame.select(moment_of(str(columns.time), frame, columns.zone)).to_series()
         late = happened > _in_utc(start, columns.zone) - parse_duration(split.gap)
     elif columns.known is None:
         return np.zeros(frame.height, dtype=bool)
@@ -166,7 +166,7 @@ def _known_too_late(frame: pl.DataFrame, start: datetime | date, split: Split, c
     return found
 
 
-def _moment(time: str, frame: pl.DataFrame, zone: str) -> pl.Expr:
+def moment_of(time: str, frame: pl.DataFrame, zone: str) -> pl.Expr:
     """By when a row had happened, in UTC: of a date only the end is sure."""
     kind = frame.schema[time]
     if kind == pl.Date:

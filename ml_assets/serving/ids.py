@@ -8,6 +8,7 @@ from typing import Any
 from ml_assets.errors import InvalidRequestError
 
 REQUEST_ID, INFERENCE_ID, PROBE = b"x-request-id", b"x-amzn-sagemaker-inference-id", b"x-ml-assets-probe"
+PROBE_ID = "ml-assets-probe"  # the inference id of a probe, where its header does not get through: it is no prediction
 MOST_LETTERS, MOST_COLUMNS = 200, 16
 PATTERN = r"^[!-~]{1,128}$"  # of a request's id: what can stand in a header, without blanks
 _ID = re.compile(PATTERN)

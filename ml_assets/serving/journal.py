@@ -35,7 +35,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     Attributes:
         at: when it was received, in microseconds since 1970, UTC.
         id: of the request.
-        seconds: from its first byte to its answer.
+        seconds: from its first byte to its answer; NaN where nobody measured it.
         form: `json` or `csv`, what the body is.
         body, answer: the bytes received, and the answer as JSON; empty for a request that was refused: who is refused
             may have sent anything, and nobody decided to keep it.

@@ -11,7 +11,7 @@ TEMPLATE_VARIABLES = ("landing",)
 TABLES = frozenset(
     {
         *("raw_data", "cleaned_data", "rejected_rows", "outcomes", "features", "trained_model", "metrics", "endpoint"),
-        *("batches", "surveys", "ledger", "rollouts", "predictions", "feedback", "monitoring"),
+        *("batches", "surveys", "ledger", "rollouts", "predictions", "feedback", "monitoring", "captured", "probes"),
     }
 )
 Task = Literal["binary", "multiclass", "regression"]

@@ -10,10 +10,12 @@ import msgspec
 import polars as pl
 import pytest
 
+from ml_assets.assets import SERVED
 from ml_assets.assets.feedback import feedback_bases, is_over
+from ml_assets.assets.naming import REASON_TAG
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.automation.feedback import feedback_sensor
-from ml_assets.automation.jobs import RANGE_END_TAG, RANGE_START_TAG, REASON_TAG
+from ml_assets.automation.jobs import RANGE_END_TAG, RANGE_START_TAG
 from ml_assets.records import Record, append_records, read_latest, writing
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.serving.journal import Entry, segments
@@ -24,6 +26,8 @@ from ml_assets_tests.steps import refresh, refresh_feedback
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 DAYS = [str((TODAY - timedelta(days=each)).date()) for each in (20, 9, 8, 0)]  # when predictions were asked for
+
+ALL, BESIDE = sorted(SERVED), ["feedback", "monitoring"]  # what is made of a day
 
 
 class Business(Place):
@@ -85,7 +89,7 @@ def test_predictions_find_their_outcomes_however_these_come(business: Business, 
     asked = [(DAYS[0], "a"), (DAYS[0], "b"), (DAYS[0], None), (DAYS[1], "a"), (DAYS[1], "c"), (DAYS[3], "d")]
     business.asks(*asked)
     business.reports("1", ("a", 1, True), ("b", 1, True))
-    assert business.catch_up() == {day: ["feedback", "predictions"] for day in (DAYS[0], DAYS[1], DAYS[3])}
+    assert business.catch_up() == dict.fromkeys((DAYS[0], DAYS[1], DAYS[3]), ALL)
     assert business.catch_up() == {}, "nothing is due any more"
     assert business.feedback() == [
         (DAYS[0], "a", "True", True),
@@ -123,7 +127,7 @@ def test_an_earlier_prediction_that_is_found_later_is_the_one_that_counts(busine
     business.asks((DAYS[1], "a"), (DAYS[1], "b"))
     business.catch_up()
     business.asks((DAYS[0], "a"))
-    assert business.catch_up() == {DAYS[0]: ["feedback", "predictions"], DAYS[1]: ["feedback"]}
+    assert business.catch_up() == {DAYS[0]: ALL, DAYS[1]: BESIDE}
     assert [each[:2] for each in business.feedback()] == [(DAYS[0], "a"), (DAYS[1], "b")]
     assert business.catch_up() == {}
 
@@ -138,7 +142,7 @@ def test_a_day_of_predictions_is_rebuilt_whole_from_all_of_its_segments_and_what
     assert kept == [], "both days are long over, and in the lake"
     assert business.catch_up() == {}, "and they stay there"
     business.asks((DAYS[2], "d"))
-    assert business.catch_up()[DAYS[2]] == ["feedback", "predictions"]
+    assert business.catch_up()[DAYS[2]] == ALL
     rows = business.lake.read("rides", "predictions").sort("received_at")
     assert rows["key_ride"].to_list() == ["a", "d", "b"]
     assert rows["_partition"].to_list() == [DAYS[0], DAYS[2], DAYS[2]]
@@ -159,7 +163,7 @@ def test_a_segment_stays_until_its_day_is_in_the_lake_and_a_damaged_one_is_count
     assert (day["requests"], day["lost"], day["torn_bytes"]) == (0, 2, len(content) - 3)
     assert segment.path.exists(), "the day is not over"
     segment.path.write_bytes(content)
-    assert business.catch_up() == {DAYS[3]: ["feedback", "predictions"]}, "it was put right again"
+    assert business.catch_up() == {DAYS[3]: ALL}, "it was put right again"
     assert business.details("predictions")[DAYS[3]]["requests"] == 2
 
 
@@ -169,7 +173,7 @@ def test_a_run_that_was_killed_while_it_wrote_is_finished(business: Business) ->
     business.catch_up()
     append_records(business.lake, "rides", [writing(each, DAYS[0], "killed") for each in ("predictions", "feedback")])
     business.lake.replace("rides", "feedback", business.lake.read("rides", "feedback").clear(), [DAYS[0]])
-    assert business.catch_up() == {DAYS[0]: ["feedback", "predictions"]}
+    assert business.catch_up() == {DAYS[0]: ALL}
     assert business.feedback() == [(DAYS[0], "a", "True", True)], "although its segment was removed"
 
 
@@ -229,4 +233,4 @@ def test_the_sensor_asks_for_what_is_due_and_tells_dagster_of_days_that_it_does_
     after = tick()
     assert (after.run_requests, after.skip_reason.skip_message) == ([], "nothing new")
     told = {(each.asset_key.path[-1], each.partition) for each in after.asset_events}
-    assert told == {(asset, day) for asset in ("predictions", "feedback") for day in DAYS[:3]}
+    assert told == {(asset, day) for asset in SERVED for day in DAYS[:3]}

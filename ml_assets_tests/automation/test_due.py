@@ -6,7 +6,7 @@ import pytest
 from ml_assets.assets.champion import NOTE
 from ml_assets.assets.raw_data import raw_basis
 from ml_assets.automation.due import contiguous, due_data
-from ml_assets.automation.due_training import due_training
+from ml_assets.automation.due_training import due_training, learns_from_new_data
 from ml_assets.errors import SourceUnavailableError
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.records import Record, append_records, held
@@ -14,6 +14,7 @@ from ml_assets.serving.online import open_online
 from ml_assets.sources.feed import survey
 from ml_assets.spec.judging import Gates, Metrics
 from ml_assets.spec.operating import Retrain
+from ml_assets.why import tell_why
 from ml_assets_tests.project import Project
 
 
@@ -153,6 +154,44 @@ def test_new_data_wait_while_a_version_is_rolled_out_and_other_parameters_do_not
     changed = replace(model, spec=model.spec.model_copy(update={"estimator": estimator}))
     assert due_training(changed, copy).reason == "code or parameters changed"
     assert due("rolled back")[0] == ("trained_model", "metrics", "endpoint")
+
+
+def test_a_tick_of_the_schedule_trains_right_after_new_data_only_if_nothing_holds_that_back(
+    small: Project, copy: Lake
+) -> None:
+    model = small.model()
+
+    def learns(**retrain: object) -> str:
+        spec = model.spec.model_copy(update={"retrain": Retrain.model_validate(retrain)})
+        return learns_from_new_data(replace(model, spec=spec), copy)
+
+    assert learns() == "data"
+    assert learns(cooldown="9d", causes=["drift"], min_new_rows=2) == ""
+    for held_back in ({"cooldown": "9d"}, {"causes": ["drift"]}, {"min_new_rows": 2}):
+        assert learns(**held_back) == "", "what decides is not known yet, or says no"
+    trained = small.latest().get("trained_model", WHOLE)
+    assert trained is not None
+    assert learns(budget=1) == "data", "the first training does not count"
+    now = datetime.now(UTC)
+    asked = trained.details | {"automatic": [now.isoformat()]}
+    append_records(copy, model.name, [replace(trained, details=asked, recorded_at=now)])
+    assert (learns(budget=1), learns(budget=2)) == ("", "data")
+    changed = trained.details | {"code_digest": "of another time"}
+    append_records(copy, model.name, [replace(trained, details=changed, recorded_at=datetime.now(UTC))])
+    assert learns(cooldown="9d", budget=1) == "code"
+    assert learns_from_new_data(model, Lake(copy.root / "nothing")) == "first"
+
+
+def test_why_tells_what_every_cause_and_guard_says(small: Project) -> None:
+    said: list[str] = []
+    with small.active():
+        tell_why(small.settings, small.model(), 3, said.append)
+    told = {each.split()[0]: each for each in said if each.startswith("    ")}
+    assert set(told) == {"code", "quality", "drift", "data", "rollout", "cooldown", "budget"}
+    assert told["drift"].split(maxsplit=1)[1] == "does not ask: no drift alarm holds on"
+    assert told["budget"].endswith(
+        "lets pass: 0 trainings for quality, drift or data in the last seven days, and no retrain.budget"
+    )
 
 
 def test_days_become_stretches_without_gaps() -> None:

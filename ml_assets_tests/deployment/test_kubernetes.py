@@ -21,6 +21,8 @@ from ml_assets.deployment.kubernetes.place import KubernetesPlace
 from ml_assets.deployment.kubernetes.plain import PlainTarget
 from ml_assets.deployment.kubernetes.seldon import SeldonTarget
 from ml_assets.deployment.kubernetes.target import KINDS, target_of
+from ml_assets.deployment.probing import Patience
+from ml_assets.deployment.probing_elsewhere import probe_cluster
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan
 from ml_assets.deployment.targets import Release
@@ -571,3 +573,17 @@ def test_all_that_is_wrong_with_a_place_is_said_at_once() -> None:
     with pytest.raises(SettingsError, match="without user and password") as secret:
         KubernetesPlace("ml", "endpoint:1", "https://user:hidden@host/releases", "endpoint")
     assert "hidden" not in str(secret.value)
+
+
+def test_a_pod_of_what_serves_is_probed(world: World) -> None:
+    def found(*names: str, **patience: float) -> tuple[str, str]:
+        probe = probe_cluster(world.target(), set(names), Patience(**patience))
+        return probe.found, probe.reason
+
+    assert found(ONE.name)[0] == "dead"
+    world.serve(ONE)
+    assert found(ONE.name) == ("good", "")
+    assert found(ONE.name, slow=0.0)[0] == "slow"
+    assert "0 pod(s) of 2-" in found(TWO.name)[1]
+    world.api.refuses[ONE.name] = "its manifest was changed"
+    assert found(ONE.name)[0] == "wrong", "a pod that is ready and serves something else"

@@ -15,6 +15,8 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from ml_assets.deployment import aws_requests
+from ml_assets.deployment.probing import Patience
+from ml_assets.deployment.probing_elsewhere import probe_sagemaker
 from ml_assets.deployment.reconcile import carry_on
 from ml_assets.deployment.rollout import Phase, Plan
 from ml_assets.deployment.sagemaker import Account, SageMakerTarget
@@ -436,3 +438,22 @@ def test_captured_answers_become_scores(aws: SageMaker) -> None:
         side = observed(client, s3, "m", "e", "stable", since, "releases/c", (0.5,), 0)
     assert (side.scores, side.invalid) == ({"score": Histogram((0.5,), (2, 1))}, 1)
     aws.s3.delete("releases", "c/e/stable/2026/01/01/00/a.jsonl")
+
+
+def test_the_endpoint_is_probed_by_its_golden_rows(rollouts: Rollouts, aws: SageMaker) -> None:
+    target, patience = rollouts.target, Patience()
+
+    def found() -> tuple[str, str]:
+        probe = probe_sagemaker(target, {ONE.name}, patience)
+        return probe.found, probe.reason
+
+    assert found() == ("dead", "sagemaker:ml-assets-late-deliveries serves nothing")
+    rollouts.until_over(ONE)
+    assert found() == ("good", "")
+    aws.wrong.add(ONE.name)
+    assert found()[0] == "wrong"
+    assert "golden row 0 is answered with" in found()[1]
+    aws.wrong.clear()
+    assert probe_sagemaker(target, {TWO.name}, patience).reason == f"{ONE.name} serves, and {TWO.name} is to"
+    assert probe_sagemaker(target, {ONE.name}, Patience(slow=0.0)).found == "slow"
+    assert probe_sagemaker(target, {ONE.name}, Patience(timeout=0.001)).found == "hanging"

@@ -169,7 +169,7 @@ def test_what_the_demo_asked_for_is_logged_and_held_against_what_came_true(demo:
     project.land(4, first=FIRST_DAY + timedelta(days=5), business=Business())
     model = project.model()
     refresh(model, project.lake, {"outcomes"})
-    assert list(refresh_feedback(model, project.lake, project.settings.home).values()) == [["feedback"]]
+    assert list(refresh_feedback(model, project.lake, project.settings.home).values()) == [["feedback", "monitoring"]]
     true = project.lake.read("late_deliveries", "outcomes").filter(
         pl.col("order_id").is_in(predictions["key_order_id"].to_list())
     )

@@ -42,6 +42,9 @@ def descendants(pid: int) -> set[Path]:
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks processes up in /proc")
 def test_the_ui_starts_everything_and_stops_everything(project: Project) -> None:
     project.add_demo_model()
+    done = project.run("ml-assets", "report", "late_deliveries")
+    assert done.stdout.strip() == str(project.settings.reports / "late_deliveries.html")
+    report = f"{project.settings.report_ui}/late_deliveries.html"
     port = free_port()
     log = project.root / "ui.log"
     with log.open("ab") as output:
@@ -56,7 +59,7 @@ def test_the_ui_starts_everything_and_stops_everything(project: Project) -> None
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
         )
     try:
-        for url in (f"http://127.0.0.1:{port}/server_info", f"{project.settings.mlflow_ui}/health"):
+        for url in (f"http://127.0.0.1:{port}/server_info", f"{project.settings.mlflow_ui}/health", report):
             wait_until(lambda url=url: answers(url), 120, f"{url} answers; see {log}")
         started = descendants(process.pid)
         assert len(started) >= 4, "web server, daemon, code server, MLflow"
@@ -65,6 +68,7 @@ def test_the_ui_starts_everything_and_stops_everything(project: Project) -> None
         wait_until(lambda: not any(each.exists() for each in started), 10, "no process is left")
         assert is_free(port)
         assert is_free(project.settings.mlflow_port)
+        assert is_free(project.settings.report_port)
     finally:
         end_session(process)
 

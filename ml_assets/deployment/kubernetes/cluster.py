@@ -109,14 +109,15 @@ class Cluster:
         if answer.status != 404:
             self._json(answer, f"delete {kind} {name}")
 
-    def of_pod(self, pod: str, path: str, key: str | None = None) -> bytes:
+    def of_pod(self, pod: str, path: str, key: str | None = None, read: float = READ) -> bytes:
         """What a pod's server answers to GET, through the API server, so that it can be asked from anywhere.
 
         Args:
             key: that the server asks for.
+            read: seconds to wait for its answer.
         """
         where = f"{self._path('Pod', f'{pod}:{PORT}')}/proxy{path}"
-        answer = self._ask("GET", where, headers={"X-API-Key": key} if key else {})
+        answer = self._ask("GET", where, headers={"X-API-Key": key} if key else {}, read=read)
         if answer.status == 401 and "kind" not in _object(answer.read()):
             raise TargetError(
                 f"pod {pod} does not know the key it is asked with; ML_ASSETS_ENDPOINT_KEYS has to hold one that is in "
