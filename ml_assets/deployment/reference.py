@@ -85,7 +85,8 @@ def _of_numbers(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any
     shares = np.linspace(0, 1, BINS + 1)[1:-1]
     edges = np.unique(np.quantile(known, shares, method="inverted_cdf")) if len(known) else np.empty(0)
 
-    def counted(some: np.ndarray) -> dict[str, Any]:
+    def counted(part: pl.Series) -> dict[str, Any]:
+        some = part.to_numpy()
         known = some[~np.isnan(some)]
         below, above = (np.searchsorted(edges, known, side=side) for side in ("left", "right"))
         return {
@@ -95,7 +96,7 @@ def _of_numbers(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any
             "at": np.bincount(below[above > below], minlength=len(edges)).tolist(),
         }
 
-    return {"kind": "number", "edges": edges.tolist()} | _with_weekdays(numbers, weekdays, counted)
+    return {"kind": "number", "edges": edges.tolist()} | _with_weekdays(pl.Series(numbers), weekdays, counted)
 
 
 def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
@@ -109,8 +110,7 @@ def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
         rare = []
     names = [name for name, _ in ordered]
 
-    def counted(some: np.ndarray) -> dict[str, Any]:
-        texts = pl.Series(some, dtype=pl.String)
+    def counted(texts: pl.Series) -> dict[str, Any]:
         found = dict(_by_frequency(texts))
         counts = {name: found.get(name, 0) for name in names}
         known = len(texts) - texts.null_count()
@@ -123,7 +123,7 @@ def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
 
     about = {"kind": "text", "rare": rare if len(rare) <= NAMED else None}
     some_days = None if weekdays is None else weekdays[counted_rows]
-    return about | _with_weekdays(values.to_numpy()[counted_rows], some_days, counted)
+    return about | _with_weekdays(values[counted_rows], some_days, counted)
 
 
 def _by_frequency(texts: pl.Series) -> list[tuple[str, int]]:
@@ -132,9 +132,9 @@ def _by_frequency(texts: pl.Series) -> list[tuple[str, int]]:
 
 
 def _with_weekdays(
-    values: np.ndarray, weekdays: np.ndarray | None, counted: Callable[[np.ndarray], dict[str, Any]]
+    values: pl.Series, weekdays: np.ndarray | None, counted: Callable[[pl.Series], dict[str, Any]]
 ) -> dict[str, Any]:
     said = counted(values)
     if weekdays is not None:
-        said["weekdays"] = [counted(values[weekdays == day]) for day in range(1, DAYS + 1)]
+        said["weekdays"] = [counted(values.filter(pl.Series(weekdays == day))) for day in range(1, DAYS + 1)]
     return said
