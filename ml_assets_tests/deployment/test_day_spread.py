@@ -135,7 +135,7 @@ def test_a_weekday_needs_another_one_to_be_held_against() -> None:
     for some, number in ((once, 21), (lone, 0)):
         column = pl.Series("x", random.normal(size=len(some)))
         said = spread_of([distribution(column, weekdays(pl.Series(some), "UTC"))], [column], some)
-        assert said["weekday"].get("days") == number or number == 0 and said["weekday"]["days"] < 20
+        assert said["weekday"].get("days") == number or (number == 0 and said["weekday"]["days"] < 20)
 
 
 def test_the_last_four_hundred_days_are_enough() -> None:
