@@ -19,7 +19,10 @@ MOST_DAYS = 400
 # a little on most days and a lot on a few: divided by what nine of ten days have, the rain of one storm would set the
 # limit of all columns.
 USUAL = 0.97
-LEAST_USUAL = 0.02  # also of a constant column: ratios of less say nothing about what `least` lets be an alarm
+# What is usual at least, also of a constant column: ratios of less say nothing about what `least` lets be an alarm. And
+# what chance alone gives a column of ten cells on three of a hundred days of n rows: 18.5, of chi-square with 9 degrees
+# of freedom, less their mean, by n. By chance some columns seem calmer than that, and would set the limit of all.
+LEAST_USUAL, BY_CHANCE = 0.02, 9.5
 EVERY_SECOND = slice(1, None, 2)  # the rows that are counted where others chose the categories
 
 
@@ -49,6 +52,7 @@ def spread_of(
     found: dict[str, list[np.ndarray]] = {"none": [], "weekday": []}
     if len(kept) < LEAST_DAYS:
         return {by: {"days": len(kept)} for by in found}
+    least = max(LEAST_USUAL, BY_CHANCE / float(np.median(rows[kept])))
     for reference, values in zip(references, columns, strict=True):
         cell, named = _cell_of_each_row(reference, values)
         size = len(named) + 1  # the last one is nulls
@@ -60,7 +64,7 @@ def spread_of(
         ordered = reference["kind"] == "number"
         found["none"].append(_beside_others(np.append(named, reference["nulls"]) - own, theirs, ordered))
         found["weekday"].append(_beside_others(week[by_weekday] - own, theirs, ordered))
-    return {by: _said(np.stack(each)) for by, each in found.items()}
+    return {by: _said(np.stack(each), least) for by, each in found.items()}
 
 
 def _cell_of_each_row(reference: Mapping[str, Any], values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -96,9 +100,9 @@ def _beside_others(others: np.ndarray, theirs: np.ndarray, ordered: bool) -> np.
     return found
 
 
-def _said(psi: np.ndarray) -> dict[str, Any]:
-    """Of the PSI of each column and day, shape (columns, days)."""
-    usual, ratios = zip(*(_usual(each) for each in psi), strict=True) if len(psi) else ((), [np.empty(0)])
+def _said(psi: np.ndarray, least: float) -> dict[str, Any]:
+    """Of the PSI of each column and day, shape (columns, days); `least` is usual for every column."""
+    usual, ratios = zip(*(_usual(each, least) for each in psi), strict=True) if len(psi) else ((), [np.empty(0)])
     of_days = np.stack(ratios)
     of_days = of_days[:, ~np.isnan(of_days).all(axis=0)]
     if of_days.shape[1] < LEAST_DAYS:
@@ -107,7 +111,7 @@ def _said(psi: np.ndarray) -> dict[str, Any]:
     return {"days": len(maxima), "usual": list(usual), "maxima": [round(float(each), 4) for each in maxima]}
 
 
-def _usual(psi: np.ndarray) -> tuple[float | None, np.ndarray]:
+def _usual(psi: np.ndarray, least: float) -> tuple[float | None, np.ndarray]:
     """What is usual of a column, and the PSI of each day divided by what is usual on the others; shape (days,)."""
     there = ~np.isnan(psi)
     number = int(there.sum())
@@ -116,4 +120,4 @@ def _usual(psi: np.ndarray) -> tuple[float | None, np.ndarray]:
     ordered = np.sort(psi[there])
     at, without = (math.ceil(USUAL * each) - 1 for each in (number, number - 1))
     others = np.where(psi <= ordered[without], ordered[without + 1], ordered[without])
-    return max(LEAST_USUAL, round(float(ordered[at]), 4)), psi / np.maximum(LEAST_USUAL, others)
+    return round(max(least, float(ordered[at])), 4), psi / np.maximum(least, others)

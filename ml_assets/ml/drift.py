@@ -75,7 +75,7 @@ class Spread:
         it is the largest of them, which the next one exceeds with probability 1 / (n + 1).
         """
         number = len(self.maxima)
-        at = math.ceil((number + 1) * (1 - level) - 1e-9)  # 31 times 29/30 is 30 minus what a float loses
+        at = math.ceil((number + 1) * (1 - level))
         return sorted(self.maxima)[max(1, min(at, number)) - 1]
 
 

@@ -87,8 +87,8 @@ def test_each_day_is_compared_with_all_others_as_a_later_one_will_be(kind: str, 
     others = [sorted(np.delete(psi, at))[math.ceil(0.97 * 27) - 1] for at in range(28)]
     _, spread = made([values], days, by)
     assert max(psi) > 0.1
-    assert spread.usual["x"] == pytest.approx(sorted(psi)[math.ceil(0.97 * 28) - 1], abs=1e-4)
-    assert spread.maxima == pytest.approx(np.divide(psi, np.maximum(others, 0.02)), abs=1e-4)
+    assert spread.usual["x"] == pytest.approx(max(9.5 / 80, sorted(psi)[math.ceil(0.97 * 28) - 1]), abs=1e-4)
+    assert spread.maxima == pytest.approx(np.divide(psi, np.maximum(others, 9.5 / 80)), abs=1e-4)
 
 
 def test_days_that_share_values_keep_to_the_stated_rate_and_drift_is_found_among_them() -> None:
@@ -119,7 +119,9 @@ def test_days_of_few_rows_are_left_out_and_of_few_days_nothing_is_said() -> None
     references = [distribution(each, weekdays(pl.Series(few), "UTC")) for each in columns]
     said = spread_of(references, columns, few)
     assert said["none"]["days"] == len(said["none"]["maxima"]) == 25
-    assert said["none"]["usual"][1] == 0.02, "a constant differs by nothing, and one that changes is found"
+    assert said["none"]["usual"][1] == pytest.approx(9.5 / 60, abs=1e-4), (
+        "a constant differs by nothing, and one that changes is found"
+    )
     some = few < FIRST + 19
     short = [each.filter(pl.Series(some)) for each in columns]
     references = [distribution(each, weekdays(pl.Series(few[some]), "UTC")) for each in short]

@@ -6,8 +6,10 @@ Each batch is a day of each size beside a reference of 5,000 rows of its own, al
 columns and a score; skewed and normal numbers, counts, truth values down to 1 %, categories with rare values, nulls;
 columns that are independent, and columns that share nine tenths of their variance. It goes through `ml.drift.compare`
 and `judge`, as a day of `monitoring` does. The last table asks what it costs that an alarm has also to be more than the
-days of the reference differ: with references of 30 days, the same days are judged with and without these. Ends with an error if
-there are beyond doubt more alarms than stated without drift, or a planted shift is found less often than stated.
+days of the reference differ: with references of 30 days, the same days are judged with and without these.
+
+Ends with an error if there are beyond doubt more alarms than stated without drift, or a planted shift is found less
+often than stated.
 """
 
 import argparse
