@@ -27,7 +27,7 @@ from ml_assets.deployment.targets import Described, Release
 from ml_assets.digests import digest_of, digest_of_model
 from ml_assets.errors import MlAssetsError, NotApprovedError, ReleaseError, TargetError
 from ml_assets.lake import PARTITION, WHOLE, Lake
-from ml_assets.ml.days import weekdays
+from ml_assets.ml.days import dates
 from ml_assets.ml.gates import gate_names
 from ml_assets.ml.schemas import answers_schema
 from ml_assets.ml.validation import count_failures
@@ -251,7 +251,7 @@ def _sides(
     model: Model, lake: Lake, trained: Record
 ) -> tuple[pl.DataFrame, pl.DataFrame, tuple[np.ndarray, np.ndarray] | None]:
     """Features of the rows that the model was trained on, and of those that `metrics` judged it on; of a daily model
-    the days of the week of both.
+    the dates of both.
     """
     at = trained.details["cut_off"]
     rows = training_rows(model, lake, trained.details["table_versions"], datetime.fromisoformat(at) if at else None)
@@ -259,7 +259,7 @@ def _sides(
     sides = rows.sides.train, rows.sides.test
     if not model.daily:
         return features[sides[0]], features[sides[1]], None
-    days = weekdays(rows.frame.get_column(str(model.contract.event_time)), model.spec.source.timezone)
+    days = dates(rows.frame.get_column(str(model.contract.event_time)), model.spec.source.timezone)
     return features[sides[0]], features[sides[1]], (days[sides[0]], days[sides[1]])
 
 

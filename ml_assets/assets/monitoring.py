@@ -251,7 +251,7 @@ def _reference(folder: Path) -> Reference:
     manifest = read_manifest(folder)
     held = msgspec.json.decode((folder / REFERENCE).read_bytes())
     names = [str(each) for each in manifest.classes] if manifest.task == "multiclass" else ["score"]
-    return Reference(held["features"], dict(zip(names, held["scores"], strict=True)))
+    return Reference(held["features"], dict(zip(names, held["scores"], strict=True)), held.get("days"))
 
 
 def probes_by_day(lake: Lake, model: Model) -> dict[str, dict[str, int]]:

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ml_assets.deployment.day_spread import EVERY_SECOND, spread_of
+from ml_assets.ml.days import weekdays
+
 BINS = 20
 CATEGORIES = 50
 NAMED = 10_000  # categories whose names are kept beside those that are counted
@@ -15,7 +18,7 @@ DAYS = 7
 def reference_of(
     features: pl.DataFrame,
     scores: np.ndarray,
-    weekdays: np.ndarray | None = None,
+    days: np.ndarray | None = None,
     scored_on: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Distributions as JSON.
@@ -24,19 +27,29 @@ def reference_of(
         features: of the rows that the model was trained on.
         scores: shape (rows,) of held-out rows: of the last class of two, or values of regression; shape (rows, classes)
             of several.
-        weekdays: shape (rows of features,), the day of the week of each row, 1 (Monday) to 7; None: it has none.
+        days: shape (rows of features,), the date of each row, datetime64[D]; None: it has none.
         scored_on: shape (rows of scores,), the same of the held-out rows.
 
     Returns:
         `features` by name and `scores` (by position of the class, if there are several), each a distribution; see
-        `distribution`.
+        `distribution`. With days also `days`, how much these differ: of `features` and of `scores`, see `spread_of`.
     """
     several = scores if scores.ndim == 2 else scores[:, None]
     columns = [pl.Series(values) for values in several.T]
-    return {
-        "features": {name: distribution(features.get_column(name), weekdays) for name in features.columns},
-        "scores": [distribution(each, scored_on) for each in columns],
+    said: dict[str, Any] = {
+        "features": {name: distribution(features.get_column(name), _weekdays(days)) for name in features.columns},
+        "scores": [distribution(each, _weekdays(scored_on)) for each in columns],
     }
+    if days is not None and scored_on is not None:
+        said["days"] = {
+            "features": spread_of(list(said["features"].values()), features.get_columns(), days),
+            "scores": spread_of(said["scores"], columns, scored_on),
+        }
+    return said
+
+
+def _weekdays(days: np.ndarray | None) -> np.ndarray | None:
+    return None if days is None else weekdays(pl.Series(days), "UTC")
 
 
 def distribution(values: pl.Series, weekdays: np.ndarray | None = None) -> dict[str, Any]:
@@ -72,7 +85,8 @@ def _of_numbers(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any
     shares = np.linspace(0, 1, BINS + 1)[1:-1]
     edges = np.unique(np.quantile(known, shares, method="inverted_cdf")) if len(known) else np.empty(0)
 
-    def counted(some: np.ndarray) -> dict[str, Any]:
+    def counted(part: pl.Series) -> dict[str, Any]:
+        some = part.to_numpy()
         known = some[~np.isnan(some)]
         below, above = (np.searchsorted(edges, known, side=side) for side in ("left", "right"))
         return {
@@ -82,7 +96,7 @@ def _of_numbers(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any
             "at": np.bincount(below[above > below], minlength=len(edges)).tolist(),
         }
 
-    return {"kind": "number", "edges": edges.tolist()} | _with_weekdays(numbers, weekdays, counted)
+    return {"kind": "number", "edges": edges.tolist()} | _with_weekdays(pl.Series(numbers), weekdays, counted)
 
 
 def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
@@ -91,13 +105,12 @@ def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
     if len(ordered) > CATEGORIES:
         some = _by_frequency(values.gather_every(2))[:CATEGORIES]
         rare = sorted({name for name, _ in ordered} - {name for name, _ in some})
-        ordered, counted_rows = some, slice(1, None, 2)
+        ordered, counted_rows = some, EVERY_SECOND
     else:
         rare = []
     names = [name for name, _ in ordered]
 
-    def counted(some: np.ndarray) -> dict[str, Any]:
-        texts = pl.Series(some, dtype=pl.String)
+    def counted(texts: pl.Series) -> dict[str, Any]:
         found = dict(_by_frequency(texts))
         counts = {name: found.get(name, 0) for name in names}
         known = len(texts) - texts.null_count()
@@ -110,7 +123,7 @@ def _of_texts(values: pl.Series, weekdays: np.ndarray | None) -> dict[str, Any]:
 
     about = {"kind": "text", "rare": rare if len(rare) <= NAMED else None}
     some_days = None if weekdays is None else weekdays[counted_rows]
-    return about | _with_weekdays(values.to_numpy()[counted_rows], some_days, counted)
+    return about | _with_weekdays(values[counted_rows], some_days, counted)
 
 
 def _by_frequency(texts: pl.Series) -> list[tuple[str, int]]:
@@ -119,9 +132,9 @@ def _by_frequency(texts: pl.Series) -> list[tuple[str, int]]:
 
 
 def _with_weekdays(
-    values: np.ndarray, weekdays: np.ndarray | None, counted: Callable[[np.ndarray], dict[str, Any]]
+    values: pl.Series, weekdays: np.ndarray | None, counted: Callable[[pl.Series], dict[str, Any]]
 ) -> dict[str, Any]:
     said = counted(values)
     if weekdays is not None:
-        said["weekdays"] = [counted(values[weekdays == day]) for day in range(1, DAYS + 1)]
+        said["weekdays"] = [counted(values.filter(pl.Series(weekdays == day))) for day in range(1, DAYS + 1)]
     return said

@@ -39,7 +39,7 @@ def build_release(
     releases: Path,
     learnt_from: pl.DataFrame,
     held_out: pl.DataFrame,
-    weekdays: tuple[np.ndarray, np.ndarray] | None = None,
+    days: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Path:
     """Write the release of a model version, or find it already written.
 
@@ -48,7 +48,7 @@ def build_release(
             and asked for ever after, with what was looked up for them.
         learnt_from: features of the rows that the model was trained on, whose distributions go with the release.
         held_out: features of rows that the model was not trained on, on which its graph has to answer like it too.
-        weekdays: of the rows of both, 1 (Monday) to 7; None: they have no days.
+        days: the date of each row of both, datetime64[D]; None: they have none.
 
     Returns:
         The release's folder, `<version>-<digest of the verdict>`.
@@ -85,7 +85,7 @@ def build_release(
         (draft / SCHEMA).write_bytes(msgspec.json.format(msgspec.json.encode(schema)))
         scores = choice.estimator.scores(held_out)
         scored = scores[:, 1] if manifest.task == "binary" else scores
-        reference = reference_of(learnt_from, scored, *(weekdays or ()))
+        reference = reference_of(learnt_from, scored, *(days or ()))
         (draft / REFERENCE).write_bytes(msgspec.json.encode(reference))
         write_manifest(draft, manifest)
         Scorer.load(draft)

@@ -17,9 +17,19 @@ def end_of_day(day: pl.Expr, zone: str) -> pl.Expr:
     return pl.coalesce(starts).dt.convert_time_zone("UTC")
 
 
+def dates(times: pl.Series, zone: str) -> np.ndarray:
+    """The date of each time in a time zone, datetime64[D]; shape (rows,). A time without a zone, or a date, is of that
+    zone already.
+    """
+    return np.asarray(_local(times, zone).cast(pl.Date).to_numpy())
+
+
 def weekdays(times: pl.Series, zone: str) -> np.ndarray:
     """The day of the week of each time in a time zone, 1 (Monday) to 7; shape (rows,). A time without a zone, or a
     date, is of that zone already.
     """
-    local = times.dt.convert_time_zone(zone) if getattr(times.dtype, "time_zone", None) else times
-    return local.dt.weekday().to_numpy()
+    return _local(times, zone).dt.weekday().to_numpy()
+
+
+def _local(times: pl.Series, zone: str) -> pl.Series:
+    return times.dt.convert_time_zone(zone) if getattr(times.dtype, "time_zone", None) else times

@@ -15,6 +15,7 @@ import polars as pl
 from ml_assets.errors import MonitoringError
 
 LEAST_ROWS = 50  # of the day and of the reference; below it nothing is judged
+LEAST_DAYS = 20  # of a release; below it nothing is known of how much days differ
 PSI_SHARE = 0.09  # PSI is of cells of a tenth of the rows; a little less, so that two bins of a twentieth make one
 LEAST_EXPECTED = 5.0  # rows of a cell from which on chi-square holds (Cochran 1954)
 TEXTS = (pl.String, pl.Categorical, pl.Enum)
@@ -33,7 +34,8 @@ class Drift:
         test: the one that decided: `ks`, `chi2`, `rare` (categories) or `nulls`; `none` where nothing is judged.
         unseen: share of the rows whose category the reference does not have, 0 for numbers; NaN where the reference
             has so many categories that it does not name them all.
-        note: why nothing is judged, for people.
+        limit: what its PSI has to reach to be an alarm; see `judge`.
+        note: why nothing is judged, or what is not required, for people.
     """
 
     name: str
@@ -45,15 +47,42 @@ class Drift:
     alarm: bool
     unseen: float
     note: str = ""
+    limit: float = 0.0
 
     @property
     def judged(self) -> bool:
         return self.test != NOT_JUDGED
 
 
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How much days differ from all days without drift: of the features of a release, or of its scores.
+
+    Attributes:
+        usual: by column, the PSI that three of a hundred days exceed; more than 0.
+        maxima: of each of those days, the largest PSI of a column divided by what is usual for it.
+    """
+
+    usual: Mapping[str, float]
+    maxima: Sequence[float]
+
+    def quantile(self, level: float) -> float:
+        """What the next day's maximum exceeds with probability `level` at most, if it is exchangeable with these.
+
+        Of n + 1 exchangeable numbers each is equally likely to be the greatest, the second and so on, so the last one
+        exceeds the ceil((n + 1)(1 - level))-th smallest of the others that rarely. (Conformal prediction: Vovk,
+        Gammerman and Shafer 2005, "Algorithmic Learning in a Random World".) Where there are too few days for that
+        it is the largest of them, which the next one exceeds with probability 1 / (n + 1).
+        """
+        number = len(self.maxima)
+        at = math.ceil((number + 1) * (1 - level))
+        return sorted(self.maxima)[max(1, min(at, number)) - 1]
+
+
 @dataclass(frozen=True)
-class _Cells:
-    """Counts of reference and day in the same cells, shape (cells,) each; nulls are in none of them.
+class Cells:
+    """Counts of reference and day in the same cells, shape (cells,) each, or (days, cells) of several days; nulls are
+    in none of them.
 
     Attributes:
         ordered: whether neighbours are alike, as bins of numbers are.
@@ -134,26 +163,36 @@ def compare(reference: Mapping[str, Any], values: pl.Series) -> Drift:
             tests.append(("rare", *rare))
     tests = [each for each in tests if not math.isnan(each[2])]
     test, statistic, p_value = min(tests, key=lambda each: each[2], default=("nulls", 0.0, 1.0))
-    psi = _psi(counted, int(reference["nulls"]), nulls)
+    psi = float(psi_of(counted, np.asarray([reference["nulls"]]), np.asarray([nulls]))[0])
     note = "the release is an old one: of its categories only missing values are judged" if old else ""
     return Drift(name, rows, psi, statistic, min(1.0, p_value * max(1, len(tests))), test, False, unseen, note)
 
 
-def judge(drifts: Sequence[Drift], *, alarms_per_month: float, least: float) -> list[Drift]:
-    """Which differences are alarms: those that are certain, and large.
+def judge(
+    drifts: Sequence[Drift],
+    *,
+    alarms_per_month: float,
+    least: float,
+    spreads: Sequence[Spread | None] | None = None,
+) -> list[Drift]:
+    """Which differences are alarms: those that are certain, large, and larger than days differ anyway.
 
-    All columns and scores of a day are judged together: without drift, a day with any alarm at all comes at most
-    `alarms_per_month` times in 30 days, however many columns there are, however they depend on each other, and however
-    many rows the day has. On a day on which some columns drift, the same bound holds for naming one that does not.
-    (Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".)
+    All columns and scores of a day are judged together. Without drift, a day with any alarm at all comes at most
+    `alarms_per_month` times in 30 days, however many columns there are, and however they depend on each other, if
+    - the rows of a day are drawn independently, as many as they may be. On a day on which some columns drift, the same
+      bound holds for naming one that does not. (Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".)
+    - or if it is exchangeable with the days of its spreads, however its rows depend on each other. Several spreads
+      share the level (Bonferroni).
 
     Args:
         drifts: of one day, all that are judged together.
         alarms_per_month: days with a false alarm in 30 days, at most.
         least: smallest PSI that counts, however certain it is.
+        spreads: of each of `drifts` that of its release, None where nothing is known of days; all of one release and
+            kind have the same object.
 
     Returns:
-        The same, in the same order, with `alarm` set.
+        The same, in the same order, with `alarm` and `limit` set.
     """
     level = min(1.0, alarms_per_month / 30)
     order = sorted((at for at, each in enumerate(drifts) if each.judged), key=lambda at: drifts[at].p_value)
@@ -162,7 +201,15 @@ def judge(drifts: Sequence[Drift], *, alarms_per_month: float, least: float) -> 
         if drifts[at].p_value > level / (len(order) - passed):
             break
         certain.add(at)
-    return [replace(each, alarm=at in certain and bool(each.psi >= least)) for at, each in enumerate(drifts)]
+    of_each = spreads or [None] * len(drifts)
+    known = {each for each in of_each if each is not None}
+    times = {each: each.quantile(level / len(known)) for each in known}
+    judged = []
+    for at, (each, spread) in enumerate(zip(drifts, of_each, strict=True)):
+        usual = times[spread] * spread.usual.get(each.name, 0.0) if spread else 0.0
+        alarm = at in certain and each.psi >= least and (spread is None or each.psi > usual)
+        judged.append(replace(each, alarm=bool(alarm), limit=max(least, usual)))
+    return judged
 
 
 def _require_kind(kind: Any, values: pl.Series) -> None:
@@ -178,10 +225,19 @@ def _require_kind(kind: Any, values: pl.Series) -> None:
     )
 
 
-def _count_numbers(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cells, int, float]:
+def _count_numbers(reference: Mapping[str, Any], values: pl.Series) -> tuple[Cells, int, float]:
     """Counts in the bins, and on their edges where the reference says how many are; nulls; nothing is unseen."""
     numbers = values.cast(pl.Float64).to_numpy()  # nulls become NaN
     numbers = numbers[np.isfinite(numbers)]
+    edges, counts = edges_and_counts(reference)
+    day = np.bincount(np.searchsorted(edges, numbers, side="right"), minlength=len(edges) + 1).astype(float)
+    return Cells(counts, day, ordered=True), len(values) - len(numbers), 0.0
+
+
+def edges_and_counts(reference: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of a reference's cells of numbers, shape (cells - 1,), and the rows in each; a cell begins with its
+    edge. What lies on an edge of a bin is a cell of its own, if the reference counts it.
+    """
     edges, counts = np.asarray(reference["edges"], float), np.asarray(reference["counts"], float)
     if "at" in reference:
         at = np.asarray(reference["at"], float)
@@ -191,12 +247,10 @@ def _count_numbers(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Ce
         # The next number above an edge begins the rest of its bin.
         edges, counts = np.repeat(edges, 2), expanded
         edges[1::2] = np.nextafter(edges[1::2], math.inf)
-    cells = np.searchsorted(edges, numbers, side="right")
-    day = np.bincount(cells, minlength=len(edges) + 1).astype(float)
-    return _Cells(counts, day, ordered=True), len(values) - len(numbers), 0.0
+    return edges, counts
 
 
-def _count_texts(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cells, int, float]:
+def _count_texts(reference: Mapping[str, Any], values: pl.Series) -> tuple[Cells, int, float]:
     """Counts by category; nulls; the share of rows with an unseen category.
 
     The reference's own categories come first, then the day's, and last the rest that the reference does not count one
@@ -217,11 +271,11 @@ def _count_texts(reference: Mapping[str, Any], values: pl.Series) -> tuple[_Cell
         ours = [*named.values(), other]
         theirs = [*(known.get(name, 0) for name in named), sum(rest.values())]
     share = unseen / len(texts) if len(texts) else 0.0
-    cells = _Cells(np.asarray(ours, float), np.asarray(theirs, float), ordered=False)
+    cells = Cells(np.asarray(ours, float), np.asarray(theirs, float), ordered=False)
     return cells, texts.null_count(), share
 
 
-def _kolmogorov_smirnov(cells: _Cells) -> tuple[float, float]:
+def _kolmogorov_smirnov(cells: Cells) -> tuple[float, float]:
     from scipy.special import kolmogorov
     from scipy.stats import kstwo
 
@@ -272,31 +326,41 @@ def _exact_of_each(ours: np.ndarray, our_rows: float, theirs: np.ndarray, their_
     return min(1.0, float(repeated[several].sum() * smallest))
 
 
-def _expected(cells: _Cells) -> np.ndarray:
+def _expected(cells: Cells) -> np.ndarray:
     """Rows that each cell has in the smaller of both samples, if they do not differ."""
     ours, theirs = cells.reference.sum(), cells.day.sum()
     return np.asarray((cells.reference + cells.day) * min(ours, theirs) / (ours + theirs))
 
 
-def _merged(cells: _Cells) -> tuple[np.ndarray, np.ndarray]:
+def _merged(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     """Neighbouring cells put together until enough rows are expected in each."""
-    expected = _expected(cells)
-    return _put_together(cells, expected, max(LEAST_EXPECTED, PSI_SHARE * expected.sum()))
+    expected = _expected(cells)[None]
+    group = _neighbours(expected, np.maximum(LEAST_EXPECTED, PSI_SHARE * expected.sum(axis=1)))[0]
+    return np.bincount(group, cells.reference), np.bincount(group, cells.day)
 
 
-def _put_together(cells: _Cells, weight: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    starts, filled = [0], 0.0
-    for at, each in enumerate(weight):
-        if filled >= least:
-            starts.append(at)
-            filled = 0.0
-        filled += each
-    if filled < least and len(starts) > 1:
-        starts.pop()
-    return np.add.reduceat(cells.reference, starts), np.add.reduceat(cells.day, starts)
+def _neighbours(weight: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Neighbouring cells are put together until they weigh enough; what is left at the end goes with the last ones.
+
+    Args:
+        weight: shape (days, cells).
+        least: shape (days,).
+
+    Returns:
+        The number of its group for each day and cell, from 0 on; shape (days, cells).
+    """
+    group = np.zeros(weight.shape, int)
+    now, filled = np.zeros(len(weight), int), np.zeros(len(weight))
+    for at in range(weight.shape[1]):
+        full = filled >= least
+        now = now + full
+        filled = np.where(full, 0.0, filled) + weight[:, at]
+        group[:, at] = now
+    short = (filled < least) & (now > 0)
+    return np.asarray(group - (short[:, None] & (group == now[:, None])))
 
 
-def _pooled(cells: _Cells) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float]]:
+def _pooled(cells: Cells) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, float]]:
     """The cells of chi-square, and the test of all those together of which too few rows are expected."""
     expected = _expected(cells)
     rare = expected < LEAST_EXPECTED
@@ -312,20 +376,40 @@ def _pooled(cells: _Cells) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, 
     return frequent, found
 
 
-def _psi(cells: _Cells, our_nulls: int, their_nulls: int) -> float:
-    """Of cells that are of a size in either sample, so that what is new in the day is not lost among others."""
-    ours, theirs = cells.reference.sum() + our_nulls, cells.day.sum() + their_nulls
-    expected = cells.reference * theirs / ours
+def psi_of(cells: Cells, our_nulls: np.ndarray, their_nulls: np.ndarray) -> np.ndarray:
+    """PSI of days as `compare` says it. Cells are of a size in either sample, so that what is new in a day is not lost
+    among others.
+
+    Args:
+        cells: of one day or several; of the reference one row, or one for each day.
+        our_nulls, their_nulls: of reference and day; shape (1,) or (days,).
+
+    Returns:
+        Shape (days,).
+    """
+    day = np.atleast_2d(cells.day)
+    reference = np.broadcast_to(np.atleast_2d(cells.reference), day.shape)
+    their_nulls = np.asarray(their_nulls, float)
+    our_nulls = np.broadcast_to(np.asarray(our_nulls, float), their_nulls.shape)
+    ours, theirs = reference.sum(axis=1) + our_nulls, day.sum(axis=1) + their_nulls
+    expected = reference * (theirs / ours)[:, None]
     if cells.ordered:
-        weight = (expected + cells.day) / 2
-        reference, day = _put_together(cells, weight, max(LEAST_EXPECTED, PSI_SHARE * weight.sum()))
+        weight = (expected + day) / 2
+        group = _neighbours(weight, np.maximum(LEAST_EXPECTED, PSI_SHARE * weight.sum(axis=1)))
+        groups = int(group.max(initial=0)) + 1
+        at = (group + groups * np.arange(len(group))[:, None]).ravel()
+        reference, day = (
+            np.bincount(at, each.ravel(), groups * len(group)).reshape(-1, groups) for each in (reference, day)
+        )
     else:
-        small = np.maximum(expected, cells.day) < LEAST_EXPECTED
-        reference = np.append(cells.reference[~small], cells.reference[small].sum())
-        day = np.append(cells.day[~small], cells.day[small].sum())
-    reference, day = np.append(reference, our_nulls), np.append(day, their_nulls)
+        small = np.maximum(expected, day) < LEAST_EXPECTED
+        reference, day = (
+            np.column_stack([np.where(small, 0, each), np.where(small, each, 0).sum(axis=1)])
+            for each in (reference, day)
+        )
+    reference, day = np.column_stack([reference, our_nulls]), np.column_stack([day, their_nulls])
     there = reference + day > 0
-    reference, day = reference[there], day[there]
-    p, q = ((each + 0.5) / (each.sum() + 0.5 * len(each)) for each in (day, reference))
-    by_chance = float((len(p) - 1) * (1 / theirs + 1 / ours))
-    return max(0.0, float(((p - q) * np.log(p / q)).sum()) - by_chance)
+    number = there.sum(axis=1)
+    p, q = ((each + 0.5) / (each.sum(axis=1) + 0.5 * number)[:, None] for each in (day, reference))
+    by_chance = (number - 1) * (1 / theirs + 1 / ours)
+    return np.asarray(np.maximum(0.0, (np.where(there, (p - q) * np.log(p / q), 0)).sum(axis=1) - by_chance))

@@ -14,7 +14,7 @@ import polars as pl
 
 from ml_assets.errors import MonitoringError
 from ml_assets.ml.bootstrap import LEVEL, intervals
-from ml_assets.ml.drift import Drift, compare, judge, on_weekday
+from ml_assets.ml.drift import LEAST_DAYS, Drift, Spread, compare, judge, on_weekday
 from ml_assets.ml.evaluation import measure
 from ml_assets.ml.feedback import OUTCOME, scored
 from ml_assets.ml.predictions import FEATURE
@@ -218,10 +218,31 @@ class Reference:
     Attributes:
         features: distribution of each feature, as `reference_of` gives it.
         scores: the same of its scores, by what they are called: a class, or `score`.
+        days: of `features` and `scores` how much days differ, as `spread_of` gives it; None: nothing is known of days.
     """
 
     features: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Mapping[str, Any]]
+    days: Mapping[str, Mapping[str, Any]] | None = None
+
+    def spread(self, subject: str, by: str) -> Spread | None:
+        """How much days of its features (subject `drift`) or `scores` differ; None if it had too few of them."""
+        columns = self.features if subject == "drift" else self.scores
+        said = self._said_of_days(subject, by)
+        if said is None or "maxima" not in said or not columns:
+            return None
+        usual = zip(columns, said["usual"], strict=True)
+        return Spread({name: each for name, each in usual if each is not None}, said["maxima"])
+
+    def lacks_days(self, subject: str, by: str) -> str:
+        """Why nothing is required of days, for people; empty if something is, or if there are no days at all."""
+        said = self._said_of_days(subject, by)
+        if said is None or "maxima" in said:
+            return ""
+        return f"judged as if its rows were independent: the release knows {said['days']} days, {LEAST_DAYS} are needed"
+
+    def _said_of_days(self, subject: str, by: str) -> Mapping[str, Any] | None:
+        return None if self.days is None else self.days["features" if subject == "drift" else subject][by]
 
 
 def of_drift(
@@ -262,16 +283,29 @@ def of_drift(
     for version, reference in references.items():
         for values in _scores(version, reference, read, task):
             look("scores", version, reference.scores[values.name], values)
-    judged = judge([drift for *_, drift in found], alarms_per_month=watch.alarms_per_month, least=watch.least)
-    drifts = [
-        _drifted(subject, version, each, watch) for (subject, version, _), each in zip(found, judged, strict=True)
-    ]
+    spreads = {
+        (subject, version): reference.spread(subject, watch.by)
+        for version, reference in references.items()
+        for subject in ("drift", "scores")
+    }
+    judged = judge(
+        [drift for *_, drift in found],
+        alarms_per_month=watch.alarms_per_month,
+        least=watch.least,
+        spreads=[spreads[subject, version] for subject, version, _ in found],
+    )
+    drifts = [_drifted(subject, version, each) for (subject, version, _), each in zip(found, judged, strict=True)]
     texts = [
         _unknown(version, drift, unknown)
         for subject, version, drift in found
         if subject == "drift" and references[version].features[drift.name]["kind"] == "text"
     ]
-    return [*drifts, *texts, *failed]
+    without_days = [
+        Finding(subject, ALL, None, drift.rows, version, note=note)
+        for (subject, version), drift in {each[:2]: each[2] for each in found if each[2].judged}.items()
+        if (note := references[version].lacks_days(subject, watch.by))
+    ]
+    return [*drifts, *texts, *failed, *without_days]
 
 
 def of_quality(
@@ -380,14 +414,14 @@ def _unknown(version: str, drift: Drift, watch: ShareWatch) -> Finding:
     return replace(_at_most("unknown", drift.name, count, drift.rows, watch.most, what), version=version)
 
 
-def _drifted(subject: str, version: str, drift: Drift, watch: DriftWatch) -> Finding:
+def _drifted(subject: str, version: str, drift: Drift) -> Finding:
     note = f"{NOT_JUDGED}: {drift.note}" if not drift.judged else drift.note
     if drift.alarm:
         note = f"{drift.name} drifted: PSI {drift.psi:.2f} beside what version {version} was approved with"
     # Without a value it is NaN, which the table has as null.
     numbers = [None if math.isnan(each) else each for each in (drift.psi, drift.p_value)]
     return Finding(
-        subject, drift.name, numbers[0], drift.rows, version, None, None, watch.least, numbers[1], drift.alarm, note
+        subject, drift.name, numbers[0], drift.rows, version, None, None, drift.limit, numbers[1], drift.alarm, note
     )
 
 

@@ -171,6 +171,7 @@ def test_a_day_like_those_before_is_no_alarm(caught_up: Watched) -> None:
     assert said["versions"] == {"1": {"rows": ORDERS, "alarms": {}}}
     assert said["rows"] == ORDERS
     drift = caught_up.findings(CALM, "drift")
+    assert "20 are needed" in drift.pop("all")["note"], "its release knows few days"
     assert set(drift) == set(caught_up.model.features.names)
     assert all(each["version"] == "1" and each["rows"] == ORDERS and each["limit"] == 0.1 for each in drift.values())
     assert {name: each["value"] for name, each in caught_up.findings(CALM, "requests").items()} == {

@@ -54,6 +54,13 @@ def test_the_parts_of_weekdays_are_the_whole() -> None:
             assert np.sum(parts, axis=0).tolist() == _numbers(said[name]), name
 
 
+def test_a_weekday_that_begins_with_missing_texts_is_counted() -> None:
+    said = distribution(pl.Series([None, None, "a", "b"] * 25), np.tile([1, 1, 1, 2], 25))
+    assert (said["weekdays"][0]["counts"], said["weekdays"][0]["nulls"]) == ({"a": 25, "b": 0}, 50)
+    nothing = distribution(pl.Series([None, None, "a"]), np.array([1, 1, 2]))
+    assert nothing["weekdays"][0] == {"rows": 2, "nulls": 2, "counts": {"a": 0}, "other": 0}
+
+
 def _numbers(said: Any) -> list[int]:
     return list(said.values()) if isinstance(said, dict) else said if isinstance(said, list) else [said]
 

@@ -5,8 +5,11 @@
 Each batch is a day of each size beside a reference of 5,000 rows of its own, all drawn from the same distributions: 40
 columns and a score; skewed and normal numbers, counts, truth values down to 1 %, categories with rare values, nulls;
 columns that are independent, and columns that share nine tenths of their variance. It goes through `ml.drift.compare`
-and `judge`, as a day of `monitoring` does. Ends with an error if there are beyond doubt more alarms than
-stated without drift, or a planted shift is found less often than stated.
+and `judge`, as a day of `monitoring` does. The last table asks what it costs that an alarm has also to be more than the
+days of the reference differ: with references of 30 days, the same days are judged with and without these.
+
+Ends with an error if there are beyond doubt more alarms than stated without drift, or a planted shift is found less
+often than stated.
 """
 
 import argparse
@@ -16,13 +19,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.stats import beta, norm, poisson
 
+from ml_assets.deployment.day_spread import spread_of
 from ml_assets.deployment.reference import distribution
-from ml_assets.ml.drift import Drift, compare, judge
+from ml_assets.ml.days import weekdays
+from ml_assets.ml.drift import Drift, Spread, compare, judge
 
 SIZES = (50, 200, 1_000, 5_000, 50_000)
 REFERENCE_ROWS = 5_000
@@ -200,6 +206,63 @@ def power(number: int, rows: int, batches: int, seed: int) -> float:
     return found / batches
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Days beside references of days: on how many there was an alarm, without knowing of these, and with it.
+
+    Attributes:
+        calm: without drift, PSI of at least 0.1; shape (2,).
+        any_difference: without drift, with `least` at 0; shape (2,).
+        found: each of `SHIFTS`; shape (shifts, 2).
+    """
+
+    calm: np.ndarray
+    any_difference: np.ndarray
+    found: np.ndarray
+
+
+def beside_days(rows: int, batches: int, seed: int, days: int = 30) -> Beside:
+    """As `calm` and `power`, each batch beside a reference of its own, of days with as many rows as the day."""
+    random = np.random.default_rng([seed, rows, days])
+    dates = np.repeat(np.datetime64("2026-01-01") + np.arange(days), rows)
+    week = weekdays(pl.Series(dates), "UTC")
+    beside = Beside(np.zeros(2, int), np.zeros(2, int), np.zeros((len(SHIFTS), 2), int))
+
+    def alarms(drifts: list[Drift], spread: Spread, name: str, least: float) -> np.ndarray:
+        return np.array(
+            [
+                any(
+                    each.alarm and name in (each.name, "")
+                    for each in judge(
+                        drifts, alarms_per_month=ALARMS_PER_MONTH, least=least, spreads=[known] * len(drifts)
+                    )
+                )
+                for known in (None, spread)
+            ]
+        )
+
+    def spread_named(references: list[dict[str, Any]], columns: list[pl.Series]) -> Spread:
+        said = spread_of(references, columns, dates)["none"]
+        return Spread({each.name: usual for each, usual in zip(columns, said["usual"], strict=True)}, said["maxima"])
+
+    for _ in range(batches):
+        columns = table(days * rows, SHARED["dependent"], random)
+        references = [distribution(each, week) for each in columns]
+        spread = spread_named(references, columns)
+        drifts = [compare(*each) for each in zip(references, table(rows, SHARED["dependent"], random), strict=True)]
+        beside.calm[:] += alarms(drifts, spread, "", LEAST)
+        beside.any_difference[:] += alarms(drifts, spread, "", 0.0)
+        for at, shift in enumerate(SHIFTS):
+            z, u = random.standard_normal((2, (days + 1) * rows))
+            own = shift.before(z[rows:], u[rows:]).alias("shifted")
+            reference = distribution(own, week)
+            alone = spread_named([reference], [own])
+            both = Spread({**spread.usual, **alone.usual}, np.maximum(spread.maxima, alone.maxima).tolist())
+            planted = compare(reference, shift.after(z[:rows], u[:rows]).alias("shifted"))
+            beside.found[at] += alarms([planted, *drifts[1:]], both, "shifted", LEAST)
+    return beside
+
+
 def interval(hits: int, of: int) -> tuple[float, float]:
     """95 % interval of a share, by Clopper and Pearson."""
     low = float(beta.ppf(0.025, hits, of - hits + 1)) if hits else 0.0
@@ -246,13 +309,37 @@ def drill(batches: int, shifted: int, seed: int, processes: int) -> list[str]:
     return wrong
 
 
+def drill_days(batches: int, seed: int, processes: int, sizes: Sequence[int] = (200, 1_000)) -> list[str]:
+    """Prints the table of `beside_days`; returns what is not as stated."""
+    with ProcessPoolExecutor(processes) as pool:
+        found = list(pool.map(beside_days, sizes, [batches] * len(sizes), [seed] * len(sizes)))
+    print("\n| beside a reference of 30 days |", *(f" {rows:,} rows | with days |" for rows in sizes), sep="")
+    print("|---|", "---|---|" * len(sizes), sep="")
+    lines = [
+        ("no drift, any difference counting", [each.any_difference for each in found]),
+        (f"no drift, PSI >= {LEAST:g}", [each.calm for each in found]),
+        *((shift.name, [each.found[at] for each in found]) for at, shift in enumerate(SHIFTS)),
+    ]
+    for name, counts in lines:
+        print(f"| {name} |", *(f" {each[0] / batches:.0%} | {each[1] / batches:.0%} |" for each in counts), sep="")
+    return [
+        f"{rows} rows beside days: {each.any_difference[1]} alarms of {batches}"
+        for rows, each in zip(sizes, found, strict=True)
+        if interval(each.any_difference[1], batches)[0] > ALARMS_PER_MONTH / 30
+    ]
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--batches", type=int, default=1000)
     options.add_argument("--shifted", type=int, default=500)
+    options.add_argument("--beside-days", type=int, default=200, help="Batches beside a reference of days.")
     options.add_argument("--seed", type=int, default=1)
     chosen = options.parse_args()
-    wrong = drill(chosen.batches, chosen.shifted, chosen.seed, processes=min(2, os.cpu_count() or 1))
+    processes = min(2, os.cpu_count() or 1)
+    wrong = drill(chosen.batches, chosen.shifted, chosen.seed, processes) if chosen.batches else []
+    if chosen.beside_days:
+        wrong += drill_days(chosen.beside_days, chosen.seed, processes)
     print("\n".join(["", *(f"NOT AS STATED: {each}" for each in wrong)] if wrong else ["\nAll as stated."]))
     sys.exit(bool(wrong))
 

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ml_assets.deployment.reference import distribution
+from ml_assets.deployment.reference import distribution, reference_of
 from ml_assets.ml.feedback import OUTCOME
 from ml_assets.ml.monitoring import (
     MONITORING,
@@ -134,6 +135,34 @@ def reference(frame: pl.DataFrame) -> Reference:
 def drifted(frame: pl.DataFrame, references: dict[str, Reference], watch: DriftWatch | None = None) -> list[Finding]:
     unknown = ShareWatch(most=0.01)
     return of_drift(references, reading(frame), frame.columns, "binary", 3, watch or DriftWatch(), unknown)
+
+
+def test_a_day_is_held_against_the_days_of_its_release_and_what_has_too_few_says_so() -> None:
+    """Each day all distances are a little longer or shorter, as on days of one weather."""
+    shifts = np.random.default_rng(5).normal(0, 0.8, 31)
+    frames = [asked(200, number, "1", km=shift) for number, shift in enumerate(shifts)]
+    rows = pl.concat(frames[:30]).rename(lambda name: name.removeprefix("feature_"))
+    days = np.repeat(np.datetime64("2026-01-01") + np.arange(30), 200)
+    scores = rows.get_column("score").to_numpy()
+    made = reference_of(rows.select("km", "zone"), scores[: 12 * 200], days, days[: 12 * 200])
+    knows = Reference(made["features"], {"score": made["scores"][0]}, made["days"])
+    day = frames[30].with_columns(pl.col("feature_km") - shifts[30] + 1)
+    for by in ("none", "weekday"):
+        watch = DriftWatch(by=by)
+        before = named(drifted(day, {"1": replace(knows, days=None)}, watch))
+        assert (before["km"].alarm, before["km"].limit) == (True, 0.1), "as if its rows were independent"
+        found = named([each for each in drifted(day, {"1": knows}, watch) if each.subject != "unknown"])
+        said = made["days"]["features"][by]
+        assert not found["km"].alarm
+        assert found["km"].limit == pytest.approx(said["usual"][0] * max(said["maxima"])), "the largest of 30 days"
+        assert (found["km"].limit or 0) > 0.3
+        assert (found["zone"].limit, found["score"].limit) == (0.1, 0.1)
+        assert (found["all"].subject, found["all"].value, found["all"].alarm) == ("scores", None, False)
+        assert found["all"].note == "judged as if its rows were independent: the release knows 12 days, 20 are needed"
+        MONITORING.validate(table_of([*found.values()]))
+        far = named(drifted(day.with_columns(pl.col("feature_km") + 5), {"1": knows}, watch))
+        assert far["km"].alarm
+        assert not named(drifted(day, {"1": replace(knows, features={})}, watch)).keys() & {"km", "zone"}
 
 
 def test_each_version_is_held_against_its_own_release() -> None:
