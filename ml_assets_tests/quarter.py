@@ -1,40 +1,30 @@
 """A quarter of the demo's business in minutes: each day its files land, its orders are asked about, and time goes on.
 
-The processes of its project tell the time of a `Clock`, and so does the one that lets the days pass. Whether the real
-daemon does the work of a day, or this process, is said by `settle`.
+The processes of its project tell the time of a `Clock`, and so does the one that lets the days pass and does their
+work: what the daemon's sensors would ask for. (The daemon itself stops when its clock jumps: its heartbeats are late.)
 """
 
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import sleep
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from ml_assets.alerts.outbox import Outbox
-from ml_assets.automation.alerts import look
-from ml_assets.automation.due import due_data
-from ml_assets.automation.due_feedback import due_feedback
-from ml_assets.automation.due_training import due_training
-from ml_assets.automation.under_way import busy
 from ml_assets.demo.business import Business, land
 from ml_assets.demo.callers import MODEL, ask_about
-from ml_assets.lake import PARTITION, Lake
+from ml_assets.lake import PARTITION
 from ml_assets.ledger import decisions
-from ml_assets.model import Model
 from ml_assets.monitored import ASSET as MONITORING
 from ml_assets.resources import LakeResource
-from ml_assets.serving.online import open_online
-from ml_assets.settings import Settings
 from ml_assets_tests.clock import Clock
-from ml_assets_tests.project import Project, wait_until
+from ml_assets_tests.project import Project
 
 FIRST = date(2025, 3, 1)  # of the orders; by then there is no snow any more, and no season changes
 WATCHED: dict[str, Any] = {
@@ -91,7 +81,6 @@ class Quarter:
 
     Attributes:
         begins: first day on which the endpoint is asked; the days before were landed at once.
-        settle: waits until the work of a day is done.
         answers: of each day how many each version gave.
     """
 
@@ -99,7 +88,6 @@ class Quarter:
     clock: Clock
     business: Business
     begins: date
-    settle: Callable[[], None]
     answers: dict[date, Counter[str]] = field(default_factory=dict)
 
     def open(self) -> None:
@@ -113,9 +101,20 @@ class Quarter:
         self.clock.set(_at(day, 0, 10))
         if number:
             self._land(day - timedelta(days=1), 1)
-        self.settle()
+        self.work()
         self.clock.set(_at(day, 12, 0))
         self.answers[day] = ask_about(self.project.target, self.business, day)
+
+    def work(self) -> None:
+        """Run what is due, and then what the sensor of alerts does."""
+        while self.project.materialize():
+            pass
+        project = self.project
+        with project.active(), dg.DagsterInstance.get() as instance:
+            repository = project.definitions().get_repository_def()
+            resources = {"lake": LakeResource(root=str(project.settings.lake))}
+            with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
+                repository.get_sensor_def("alerts")(context)
 
     def _land(self, first: date, days: int) -> None:
         land(self.business, self.project.landing / MODEL, first, days)
@@ -139,49 +138,6 @@ class Quarter:
         known = rows.filter(subject="quality", name=name).drop_nulls("value").with_columns(weight=pl.col("rows"))
         by_day = known.group_by(PARTITION).agg((pl.col("value") * pl.col("weight")).sum() / pl.col("weight").sum())
         return {date.fromisoformat(day): value for day, value in sorted(by_day.select(PARTITION, "value").rows())}
-
-
-def done_here(project: Project) -> Callable[[], None]:
-    """The work of a day in this process, and then what the sensor of alerts does."""
-
-    def settle() -> None:
-        while project.materialize():
-            pass
-        with project.active(), dg.DagsterInstance.get() as instance:
-            repository = project.definitions().get_repository_def()
-            sensor = repository.get_sensor_def("alerts")
-            resources = {"lake": LakeResource(root=str(project.settings.lake))}
-            with dg.build_sensor_context(instance, repository_def=repository, resources=resources) as context:
-                sensor(context)
-
-    return settle
-
-
-def done_by_the_daemon(project: Project, seconds: float = 300) -> Callable[[], None]:
-    """Wait until the daemon has nothing to do any more, and has told of what is wrong."""
-    model, settings = project.model(), project.settings
-
-    def settle() -> None:
-        with project.active(), dg.DagsterInstance.get() as instance:
-            for _ in range(2):  # the first time, it may be between one run and the next
-                wait_until(lambda: _is_quiet(instance, model, settings), seconds, "the daemon has nothing to do")
-                sleep(1)
-            wait_until(lambda: _is_told(instance, model, project.lake), 60, "everybody knows what is wrong")
-
-    return settle
-
-
-def _is_quiet(instance: dg.DagsterInstance, model: Model, settings: Settings) -> bool:
-    lake = Lake(settings.lake)
-    if busy(instance, model) or due_training(model, lake).assets:
-        return False
-    online = open_online(settings.online_place, model.name)
-    return not (due_data(model, lake, online).needs or due_feedback(model, lake, settings.journal, certain=False).needs)
-
-
-def _is_told(instance: dg.DagsterInstance, model: Model, lake: Lake) -> bool:
-    holds = {(each.model, each.kind) for each in look(instance, lake, [model], []).conditions}
-    return holds <= {each.group for each in Outbox(lake, "").known().open()}
 
 
 def _at(day: date, hour: int, minute: int) -> datetime:

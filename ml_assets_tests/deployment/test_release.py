@@ -70,7 +70,7 @@ def test_what_no_graph_is_made_of_is_served_by_scikit_learn_and_said_so(
     told: list[str] = []
     none = {"raw": 0, "cleaned": 0, "rejected": 0, "duplicates": 0}
     about = {"partitions": 0, "rows": none, "judged": None, "serves": serves}
-    about |= {"rollout": None, "refused_release": None}
+    about |= {"rollout": None, "refused_release": None, "monitoring": None, "probed": None, "alerts": []}
     tell_status({"endpoint": address, "prediction_log": None, "models": {NAME: about}}, told.append)
     assert f"  scorer  scikit-learn: {serves['scorer_reason']}" in told
     rows = msgspec.json.decode((release / GOLDEN).read_bytes())["rows"][:1]

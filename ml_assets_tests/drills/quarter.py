@@ -2,8 +2,8 @@
 
 .venv/bin/python -W ignore -m ml_assets_tests.drills.quarter [--days 90] [--drift-day 40]
 
-The real daemon and the real endpoint, whose clock goes on by a day whenever the work of a day is done. Prints what was
-seen day by day. Fails if the drift is not told of, or told of in more than one open alert; if a training is asked for
+The real endpoint and real runs, whose clock goes on by a day when the work of a day is done. Prints what was seen
+day by day. Fails if the drift is not told of, or told of in more than one open alert; if a training is asked for
 before there are labels, or not exactly one; if the new champion is worse than nine tenths of what the old one was
 before; or if an answer is lost.
 """
@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +20,7 @@ from statistics import fmean
 from ml_assets.demo.business import Business
 from ml_assets_tests.clock import Clock
 from ml_assets_tests.project import Project
-from ml_assets_tests.quarter import FIRST, WATCHED, Quarter, Webhook, done_by_the_daemon, done_here
+from ml_assets_tests.quarter import FIRST, WATCHED, Quarter, Webhook
 
 SHARE = 0.9  # of the old champion's quality that the new one has to reach
 RETRAIN = {"causes": ["drift", "quality"], "cooldown": "1d", "budget": 2}
@@ -47,7 +46,6 @@ def simulate(
         orders: of a day, about.
         labels: without which drift does not retrain.
         window: of the rows that a training learns from.
-        daemon: whether the daemon works, or this process.
 
     Returns:
         What is not as it has to be.
@@ -63,15 +61,13 @@ def simulate(
             training={"min_rows": 200, "folds": 2, "window": window},
             retrain=RETRAIN | {"min_new_labels": labels},
         )
-        settle = (done_by_the_daemon if daemon else done_here)(project)
-        quarter = Quarter(project, clock, business, begins, settle)
+        quarter = Quarter(project, clock, business, begins)
         try:
             quarter.open()
-            with project.services() if daemon else nullcontext():
-                for number in range(days):
-                    heard = len(hook.messages)
-                    quarter.pass_day(number)
-                    tell(quarter, begins + timedelta(days=number), hook.messages[heard:])
+            for number in range(days):
+                heard = len(hook.messages)
+                quarter.pass_day(number)
+                tell(quarter, begins + timedelta(days=number), hook.messages[heard:])
         finally:
             project.target.stop()
         return wrong(quarter, hook, drift_from)
@@ -113,7 +109,7 @@ def wrong(quarter: Quarter, hook: Webhook, drift_from: date) -> list[str]:
     calm = [value for day, value in quality.items() if day < drift_from]
     if asked and quality:
         ends = max(quality)
-        served = asked[-1].at.date() + timedelta(days=1)
+        served = asked[-1].at.date()  # it is made before the first order of the day comes in
         between = [value for day, value in quality.items() if drift_from <= day < served]
         after = [value for day, value in quality.items() if served <= day <= ends]
         means = [fmean(each) if each else float("nan") for each in (calm, between, after)]
@@ -134,7 +130,6 @@ def main() -> None:
     options.add_argument("--orders", type=int, default=400)
     options.add_argument("--labels", type=int, default=3000)
     options.add_argument("--window", default="14d")
-    options.add_argument("--here", action="store_true", help="do the work in one process, without the daemon")
     options.add_argument("--clock", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -162,7 +157,6 @@ def main() -> None:
             orders=given.orders,
             labels=given.labels,
             window=given.window,
-            daemon=not given.here,
         )
     sys.exit("\n".join(found) or None)
 
