@@ -30,6 +30,8 @@ def test_a_release_has_the_models_inputs_by_weekday_and_nobodys_name(small: Proj
     assert list(reference["features"]) == model.features.names
     assert not {"order_id", *model.contract.having("entity")} & set(reference["features"])
     [scores] = reference["scores"]
+    assert set(reference["days"]) == {"features", "scores"}
+    assert 0 < reference["days"]["features"]["none"]["days"] < 20, "those of the small project's training rows"
     weekday = reference["features"]["weekday"]
     for each in (weekday, scores):
         assert sum(one["rows"] for one in each["weekdays"]) == each["rows"] > 0
