@@ -26,6 +26,7 @@ class Business:
     Attributes:
         orders_per_day: mean number of orders on a week day.
         drift_from: from this day on couriers are scarce: the same orders take longer, and come from further away.
+        scarcity: how scarce they are then.
         missing, repeated, broken: shares of orders with a missing optional value, exported twice, with an impossible
             value.
         unreported: share of orders whose outcome is never reported.
@@ -36,6 +37,7 @@ class Business:
     restaurants: int = 120
     couriers: int = 60
     drift_from: date | None = None
+    scarcity: float = 1.0
     missing: float = 0.03
     repeated: float = 0.01
     broken: float = 0.01
@@ -79,7 +81,7 @@ class Business:
     def _true_orders(self, day: date) -> pl.DataFrame:
         """What really happened on one day, outcomes included."""
         random = self._random(day, "orders")
-        drifted = self.drift_from is not None and day >= self.drift_from
+        scarcity = self.scarcity if self.drift_from is not None and day >= self.drift_from else 0.0
         weekend = day.weekday() >= 4
         count = int(random.poisson(self.orders_per_day * (1.3 if weekend else 1.0)))
         hour = np.clip(
@@ -93,7 +95,7 @@ class Business:
         snow_season = day.month in (12, 1, 2)
         weather = random.choice(3, count, p=[0.62, 0.26, 0.12] if snow_season else [0.7, 0.3, 0.0])
         zone = random.choice(5, count, p=[0.35, 0.2, 0.2, 0.15, 0.1])
-        distance = np.round(random.gamma(3.0, 1.1 if drifted else 0.9, count) + 0.3, 2)
+        distance = np.round(random.gamma(3.0, 0.9 + 0.2 * scarcity, count) + 0.3, 2)
         items = random.poisson(2.2, count) + 1
         value = np.round(items * random.gamma(6.0, 2.1, count) + 3, 2)
         slowness = np.random.default_rng([self.seed, 1]).normal(0, 4, self.restaurants)[restaurant]
@@ -108,7 +110,7 @@ class Business:
             + 7.0 * peak * (1.15 if weekend else 1.0)
             + np.array([2.0, 0.0, 0.5, 1.0, 5.0])[zone]
             + skill
-            + (6.0 if drifted else 0.0)
+            + 6.0 * scarcity
             + random.normal(0, 2.0, count)
         )
         ordered = [

@@ -36,7 +36,7 @@ def simulate(
     orders: int,
     labels: int,
     window: str,
-    daemon: bool,
+    scarcity: float,
 ) -> list[str]:
     """Let the days pass.
 
@@ -46,13 +46,14 @@ def simulate(
         orders: of a day, about.
         labels: without which drift does not retrain.
         window: of the rows that a training learns from.
+        scarcity: how large the drift is; 1 is the demo's.
 
     Returns:
         What is not as it has to be.
     """
     begins = FIRST + timedelta(days=before)
     drift_from = begins + timedelta(days=drift_day)
-    business = Business(orders_per_day=orders, drift_from=drift_from)
+    business = Business(orders_per_day=orders, drift_from=drift_from, scarcity=scarcity)
     with Webhook.running() as hook:
         project = Project.create(folder)
         project.variables |= clock.variables | {"ML_ASSETS_ALERTS": hook.url}
@@ -130,6 +131,7 @@ def main() -> None:
     options.add_argument("--orders", type=int, default=400)
     options.add_argument("--labels", type=int, default=3000)
     options.add_argument("--window", default="14d")
+    options.add_argument("--scarcity", type=float, default=1.0)
     options.add_argument("--clock", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -157,6 +159,7 @@ def main() -> None:
             orders=given.orders,
             labels=given.labels,
             window=given.window,
+            scarcity=given.scarcity,
         )
     sys.exit("\n".join(found) or None)
 
