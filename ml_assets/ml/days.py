@@ -21,7 +21,7 @@ def dates(times: pl.Series, zone: str) -> np.ndarray:
     """The date of each time in a time zone, datetime64[D]; shape (rows,). A time without a zone, or a date, is of that
     zone already.
     """
-    return np.asarray(_local(times, zone).cast(pl.Date).to_numpy())
+    return np.asarray(_local(times, zone).dt.date().to_numpy())  # a cast would give the date in UTC
 
 
 def weekdays(times: pl.Series, zone: str) -> np.ndarray:

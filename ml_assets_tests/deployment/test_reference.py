@@ -10,7 +10,7 @@ import pytest
 
 from ml_assets.deployment.reference import distribution
 from ml_assets.lake import WHOLE
-from ml_assets.ml.days import weekdays
+from ml_assets.ml.days import dates, weekdays
 from ml_assets.serving.bundle import REFERENCE
 from ml_assets_tests.project import Project
 
@@ -90,6 +90,8 @@ def test_frequent_categories_are_counted_on_other_rows_than_they_were_chosen_on(
 
 def test_a_weekday_is_that_of_the_time_zone() -> None:
     late_on_sunday = pl.Series([datetime(2025, 3, 10, 2)]).dt.replace_time_zone("UTC")
+    assert str(dates(late_on_sunday, "America/New_York")[0]) == "2025-03-09"
+    assert dates(pl.Series([date(2025, 3, 10)]), "America/New_York").dtype == np.dtype("datetime64[D]")
     assert weekdays(late_on_sunday, "UTC").tolist() == [1]
     assert weekdays(late_on_sunday, "America/New_York").tolist() == [7]
     assert weekdays(pl.Series([datetime(2025, 3, 10, 2)]), "America/New_York").tolist() == [1]
