@@ -32,6 +32,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.drift
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.quarter
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.probes
 

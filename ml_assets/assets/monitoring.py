@@ -5,7 +5,7 @@ quality once its outcomes have had their time.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -52,12 +52,14 @@ from ml_assets.ml.monitoring import (
 from ml_assets.ml.predictions import answer_types
 from ml_assets.model import Model
 from ml_assets.monitored import ASSET
+from ml_assets.probes import TABLE as PROBES
 from ml_assets.records import TABLE as RECORDS
 from ml_assets.records import Basis, Latest, Record, read_latest
 from ml_assets.resources import LakeResource, ServingResource
 from ml_assets.serving.bundle import REFERENCE, read_manifest
 
-PROBES = "probes"
+ROWS_AT_ONCE = 50_000
+Read = Callable[[Sequence[str]], pl.DataFrame]
 _OF_A_DAY = ("statuses", "lost", "reasons", "p50_ms", "p99_ms", "versions", "not_joinable", "without_features")
 
 
@@ -134,7 +136,8 @@ def _day(model: Model, lake: Lake, latest: Latest, releases: Path, day: str, now
         findings += of_probes(counts["probes"], counts["good"], watch.requests)
     newest = dict(served.sort("last").select("version", "release").iter_rows()) if served.height else {}
     if asked is not None and newest:
-        findings += _of_columns(model, lake, releases, day, newest, asked.details.get("without_features", 0))
+        columns = _columns_of(lake, model, day, asked.rows)
+        findings += _of_columns(model, lake, releases, day, newest, asked.details.get("without_features", 0), columns)
     if came is not None and came.rows:
         findings += _of_outcomes(model, lake, day, newest, asked, came)
     if not over:
@@ -173,20 +176,30 @@ def _of_traffic(model: Model, said: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
+def _columns_of(lake: Lake, model: Model, day: str, rows: int) -> Read:
+    """What reads columns of a day of `predictions`: of many rows one at a time is in memory, of a few all are."""
+    if rows > ROWS_AT_ONCE:
+        return lambda columns: lake.read(model.name, PREDICTIONS, [day], columns=columns)
+    return lake.read(model.name, PREDICTIONS, [day]).select
+
+
 def _of_columns(
-    model: Model, lake: Lake, releases: Path, day: str, newest: Mapping[str, str], lacking: int
+    model: Model,
+    lake: Lake,
+    releases: Path,
+    day: str,
+    newest: Mapping[str, str],
+    lacking: int,
+    read: Read,
 ) -> list[Finding]:
-    """From what was asked and answered, one column in memory at a time.
+    """From what was asked and answered.
 
     Args:
         newest: of each version the release that answered last.
         lacking: rows of which nobody knows what the model saw.
+        read: gives columns of the day.
     """
     watch = model.spec.monitoring
-
-    def read(columns: Sequence[str]) -> pl.DataFrame:
-        return lake.read(model.name, PREDICTIONS, [day], columns=columns)
-
     missing = dict(read(["missing"]).get_column("missing").value_counts().iter_rows())
     references, absent = {}, []
     for version, release in newest.items():

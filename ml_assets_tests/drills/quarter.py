@@ -4,7 +4,7 @@
 
 The real endpoint and real runs, whose clock goes on by a day when the work of a day is done. Prints what was seen
 day by day. Fails if the drift is not told of, or told of in more than one open alert; if a training is asked for
-before there are labels, or not exactly one; if the new champion is worse than nine tenths of what the old one was
+before there are labels, or not exactly one; if the new champion is worse than `--share` of what the old one was
 before; or if an answer is lost.
 """
 
@@ -22,7 +22,6 @@ from ml_assets_tests.clock import Clock
 from ml_assets_tests.project import Project
 from ml_assets_tests.quarter import FIRST, WATCHED, Quarter, Webhook
 
-SHARE = 0.9  # of the old champion's quality that the new one has to reach
 RETRAIN = {"causes": ["drift", "quality"], "cooldown": "1d", "budget": 2}
 
 
@@ -37,6 +36,7 @@ def simulate(
     labels: int,
     window: str,
     scarcity: float,
+    share: float,
 ) -> list[str]:
     """Let the days pass.
 
@@ -47,6 +47,7 @@ def simulate(
         labels: without which drift does not retrain.
         window: of the rows that a training learns from.
         scarcity: how large the drift is; 1 is the demo's.
+        share: of the old champion's quality that the new one has to reach.
 
     Returns:
         What is not as it has to be.
@@ -71,7 +72,7 @@ def simulate(
                 tell(quarter, begins + timedelta(days=number), hook.messages[heard:])
         finally:
             project.target.stop()
-        return wrong(quarter, hook, drift_from)
+        return wrong(quarter, hook, drift_from, share)
 
 
 def tell(quarter: Quarter, day: date, messages: list[dict[str, str]]) -> None:
@@ -86,7 +87,7 @@ def tell(quarter: Quarter, day: date, messages: list[dict[str, str]]) -> None:
     print(f"{day} {versions} | {yesterday}: {said} | {known}{told}", flush=True)
 
 
-def wrong(quarter: Quarter, hook: Webhook, drift_from: date) -> list[str]:
+def wrong(quarter: Quarter, hook: Webhook, drift_from: date, share: float) -> list[str]:
     """What is not as it has to be; what is, is printed."""
     found = []
     asked = [each for each in quarter.trainings() if each.reason != "first training"]
@@ -115,7 +116,7 @@ def wrong(quarter: Quarter, hook: Webhook, drift_from: date) -> list[str]:
         after = [value for day, value in quality.items() if served <= day <= ends]
         means = [fmean(each) if each else float("nan") for each in (calm, between, after)]
         print("accuracy before the drift {:.3f}, during it {:.3f}, after the retraining {:.3f}".format(*means))
-        if not means[2] >= SHARE * means[0]:
+        if not means[2] >= share * means[0]:
             found.append(f"the new champion reaches {means[2]:.3f}, the old one had {means[0]:.3f}")
     lost = [str(day) for day, versions in quarter.answers.items() if sum(versions.values()) == 0]
     if lost:
@@ -132,6 +133,7 @@ def main() -> None:
     options.add_argument("--labels", type=int, default=3000)
     options.add_argument("--window", default="14d")
     options.add_argument("--scarcity", type=float, default=1.0)
+    options.add_argument("--share", type=float, default=0.9)
     options.add_argument("--clock", type=Path, help=argparse.SUPPRESS)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -160,6 +162,7 @@ def main() -> None:
             labels=given.labels,
             window=given.window,
             scarcity=given.scarcity,
+            share=given.share,
         )
     sys.exit("\n".join(found) or None)
 
