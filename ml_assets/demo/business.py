@@ -16,6 +16,7 @@ FIRST_DAY = date(2025, 1, 1)
 ZONES = np.array(["centre", "north", "south", "east", "harbour"])
 VEHICLES = np.array(["bike", "scooter", "car"])
 WEATHER = np.array(["dry", "rain", "snow"])
+OPTIONAL = ["distance_km", "weather", "courier_id"]
 REPORTS_WITHIN = timedelta(days=3)  # after which nearly every outcome has been reported
 
 
@@ -47,7 +48,7 @@ class Business:
         """The export of one day, with its mistakes."""
         orders = self._true_orders(day).drop("minutes_late", "reported_at", "reported")
         random = self._random(day, "export")
-        orders = _blank(orders, ["distance_km", "weather", "courier_id"], self.missing, random)
+        orders = _blank(orders, OPTIONAL, self.missing, random)
         orders = _break(orders, self.broken, random)
         again = orders.filter(pl.Series(random.random(orders.height) < self.repeated))
         return pl.concat([orders, again])
@@ -71,7 +72,8 @@ class Business:
             number: how many, from the first; None: all.
         """
         afterwards = ("minutes_late", "reported_at", "reported")
-        orders = self._true_orders(day).drop(afterwards)
+        # What is missing in the export is missing when the shop asks: else each request would be unlike the training.
+        orders = _blank(self._true_orders(day).drop(afterwards), OPTIONAL, self.missing, self._random(day, "export"))
         orders = orders if number is None else orders.head(number)
         return orders.with_columns(pl.col("ordered_at").dt.strftime("%FT%TZ")).to_dicts()
 
