@@ -31,6 +31,7 @@ drill: install-dev
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.canary
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.comparisons
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.drift
+	$(BIN)/python -W ignore -m ml_assets_tests.drills.drift_days
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.rollouts
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.quarter
 	$(BIN)/python -W ignore -m ml_assets_tests.drills.kill
