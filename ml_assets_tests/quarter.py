@@ -4,14 +4,9 @@ The processes of its project tell the time of a `Clock`, and so does the one tha
 work: what the daemon's sensors would ask for. (The daemon itself stops when its clock jumps: its heartbeats are late.)
 """
 
-import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import dagster as dg
@@ -41,38 +36,6 @@ WATCHED: dict[str, Any] = {
     "endpoint": {"canary": [100]},
     "feedback": {"delay": "3d"},
 }
-
-
-@dataclass
-class Webhook:
-    """Receives alerts.
-
-    Attributes:
-        messages: what came, as it came.
-    """
-
-    messages: list[dict[str, Any]] = field(default_factory=list)
-    url: str = ""
-
-    @classmethod
-    @contextmanager
-    def running(cls) -> Iterator["Webhook"]:
-        hook = cls()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                hook.messages.append(json.loads(body))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *said: Any) -> None: ...
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            hook.url = f"http://127.0.0.1:{server.server_port}/alerts"
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield hook
-            server.shutdown()
 
 
 @dataclass

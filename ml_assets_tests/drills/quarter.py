@@ -13,14 +13,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from ml_assets.demo.business import Business
+from ml_assets_tests.alerts.receivers import Hooks
 from ml_assets_tests.clock import Clock
-from ml_assets_tests.project import Project
-from ml_assets_tests.quarter import FIRST, WATCHED, Quarter, Webhook
+from ml_assets_tests.project import Project, free_port
+from ml_assets_tests.quarter import FIRST, WATCHED, Quarter
 
 RETRAIN = {"causes": ["drift", "quality"], "cooldown": "1d", "budget": 2}
 
@@ -55,9 +58,9 @@ def simulate(
     begins = FIRST + timedelta(days=before)
     drift_from = begins + timedelta(days=drift_day)
     business = Business(orders_per_day=orders, drift_from=drift_from, scarcity=scarcity)
-    with Webhook.running() as hook:
+    with Hooks(free_port()).running() as hooks:
         project = Project.create(folder)
-        project.variables |= clock.variables | {"ML_ASSETS_ALERTS": hook.url}
+        project.variables |= clock.variables | {"ML_ASSETS_ALERTS": hooks.url()}
         project.add_demo_model(
             **WATCHED,
             training={"min_rows": 200, "folds": 2, "window": window},
@@ -67,15 +70,15 @@ def simulate(
         try:
             quarter.open()
             for number in range(days):
-                heard = len(hook.messages)
+                heard = len(hooks.bodies())
                 quarter.pass_day(number)
-                tell(quarter, begins + timedelta(days=number), hook.messages[heard:])
+                tell(quarter, begins + timedelta(days=number), hooks.bodies()[heard:])
         finally:
             project.target.stop()
-        return wrong(quarter, hook, drift_from, share)
+        return wrong(quarter, hooks.bodies(), drift_from, share)
 
 
-def tell(quarter: Quarter, day: date, messages: list[dict[str, str]]) -> None:
+def tell(quarter: Quarter, day: date, messages: Sequence[Mapping[str, Any]]) -> None:
     """One line of what was seen on a day."""
     yesterday = day - timedelta(days=1)
     alarms = quarter.alarms().get(yesterday, {})
@@ -87,7 +90,7 @@ def tell(quarter: Quarter, day: date, messages: list[dict[str, str]]) -> None:
     print(f"{day} {versions} | {yesterday}: {said} | {known}{told}", flush=True)
 
 
-def wrong(quarter: Quarter, hook: Webhook, drift_from: date, share: float) -> list[str]:
+def wrong(quarter: Quarter, told: Sequence[Mapping[str, Any]], drift_from: date, share: float) -> list[str]:
     """What is not as it has to be; what is, is printed."""
     found = []
     asked = [each for each in quarter.trainings() if each.reason != "first training"]
@@ -100,7 +103,7 @@ def wrong(quarter: Quarter, hook: Webhook, drift_from: date, share: float) -> li
         )
         if each.at.date() <= drift_from:
             found.append(f"a training was asked for at {each.at}, before there were labels of the drift")
-    opened = [each for each in hook.messages if each["event"] == "opened" and each["kind"] in ("drift", "scores")]
+    opened = [each for each in told if each["event"] == "opened" and each["kind"] in ("drift", "scores")]
     drifted = [each for each in opened if each["kind"] == "drift"]
     for each in opened:
         delay = (datetime.fromisoformat(each["at"]).date() - drift_from).days
