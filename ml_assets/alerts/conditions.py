@@ -23,13 +23,14 @@ from datetime import date, datetime
 from ml_assets.deployment.rollout import Phase
 from ml_assets.deployment.rollout import State as Rollout
 from ml_assets.lake import WHOLE
+from ml_assets.monitored import ASSET as MONITORING
 from ml_assets.monitored import CALM_DAYS
 from ml_assets.probes import State as Probed
 from ml_assets.records import Latest
 from ml_assets.spec.operating import Monitoring, Severity
 
 FEWEST_ARRIVALS = 5  # days on which something arrived, before a pause can be too long
-MONITORING, METRICS = "monitoring", "metrics"
+METRICS = "metrics"
 ACCEPTANCE = "raw_data:every_batch_is_accepted"
 
 

@@ -13,10 +13,11 @@ from ml_assets.automation.due import DueData, due_on_record
 from ml_assets.automation.due_feedback import due_feedback
 from ml_assets.lake import WHOLE, Lake
 from ml_assets.model import Model
+from ml_assets.monitored import ASSET as MONITORING
+from ml_assets.monitored import judged_days
 from ml_assets.records import Latest, read_latest
 from ml_assets.settings import Settings
 
-MONITORING = "monitoring"
 # What monitoring judges; a subject without an alarm is 0, so that a graph of it is a line.
 _SUBJECTS = ("requests", "availability", "drift", "scores", "quality", "stale", "unknown", "rejected")
 
@@ -37,7 +38,7 @@ def pipeline_metrics(settings: Settings, model: Model) -> Iterator[Metric]:
 
 
 def _assets(model: Model) -> list[str]:
-    return [*data_assets(model), *JUDGED, *SERVED, *([] if MONITORING in SERVED else [MONITORING])]
+    return [*data_assets(model), *JUDGED, *SERVED]
 
 
 def _materialised(model: Model, latest: Latest) -> Metric:
@@ -113,19 +114,19 @@ def _versions(model: Model, latest: Latest) -> Iterator[Metric]:
 
 
 def _alarms(model: Model, latest: Latest) -> Iterator[Metric]:
-    """Of the newest complete day that was monitored."""
+    """Of the newest day that is over; of quality, of the newest whose outcomes have had their time."""
     alarms = Gauge(
         "ml_assets_monitoring_alarms",
-        "Alarms of the newest complete day, by what they are about.",
+        "Alarms of the newest day that was judged, by what they are about.",
         labels=["model", "subject"],
     )
     at = Gauge("ml_assets_monitoring_day_timestamp_seconds", "When that day began (UTC).", labels=["model"])
-    today = datetime.now(UTC).date().isoformat()
-    complete = {day: record for day, record in latest.of(MONITORING).items() if day < today}
-    if complete:
-        day = max(complete)
-        found = complete[day].details.get("alarms", {})
+    over, final = judged_days(latest)
+    records = latest.of(MONITORING)
+    if over:
+        found = dict(records[over].details["alarms"])
+        found["quality"] = records[final].details["alarms"].get("quality", []) if final else []
         for subject in dict.fromkeys([*_SUBJECTS, *found]):
             alarms.add_metric([model.name, subject], len(found.get(subject, [])))
-        at.add_metric([model.name], datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp())
+        at.add_metric([model.name], datetime.fromisoformat(over).replace(tzinfo=UTC).timestamp())
     yield from (alarms, at)

@@ -93,22 +93,28 @@ def test_the_newest_version_its_verdict_and_what_serves_are_told(here: Place) ->
     assert found["version_serves 3,local"] == 1
 
 
-def test_alarms_are_those_of_the_newest_complete_day(here: Place) -> None:
-    days = [(NOW.date() - timedelta(days=back)).isoformat() for back in (2, 1, 0)]
-    alarms = [{"quality": ["f1"]}, {"drift": ["km", "both_ways"], "of_a_new_kind": ["x"]}, {"stale": ["history"]}]
+def test_alarms_are_those_of_the_newest_day_that_was_judged(here: Place) -> None:
+    days = [(NOW.date() - timedelta(days=back)).isoformat() for back in (3, 2, 1, 0)]
+    alarms = [
+        ("yes", "yes", {"quality": ["f1"], "rejected": ["size"]}),
+        ("yes", "from tomorrow on", {"unknown": ["zone"]}),
+        ("yes", "from tomorrow on", {"drift": ["km", "both_ways"], "of_a_new_kind": ["x"]}),
+        ("no", "from tomorrow on", {"stale": ["history"]}),
+    ]
     append_records(
         here.lake,
         "rides",
         [
-            Record("monitoring", day, "i", "c", 1, "r", details={"alarms": said})
-            for day, said in zip(days, alarms, strict=True)
+            Record("monitoring", day, "i", "c", 1, "r", details={"over": over, "final": final, "alarms": said})
+            for day, (over, final, said) in zip(days, alarms, strict=True)
         ],
     )
     found = told(here)
     assert found["monitoring_alarms drift"] == 2
     assert found["monitoring_alarms of_a_new_kind"] == 1
-    assert found["monitoring_alarms quality"] == found["monitoring_alarms stale"] == 0
-    assert found["monitoring_day_timestamp_seconds"] == datetime.fromisoformat(days[1]).replace(tzinfo=UTC).timestamp()
+    assert found["monitoring_alarms quality"] == 1, "of the newest day whose outcomes are known"
+    assert all(found[f"monitoring_alarms {name}"] == 0 for name in ("stale", "unknown", "rejected"))
+    assert found["monitoring_day_timestamp_seconds"] == datetime.fromisoformat(days[2]).replace(tzinfo=UTC).timestamp()
 
 
 def test_a_year_of_records_is_told_at_once(here: Place) -> None:
