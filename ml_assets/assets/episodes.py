@@ -45,7 +45,8 @@ class Episode:
 def episode(kind: Kind, model: Model, latest: Latest, now: datetime) -> Episode | None:
     """The alarms of a kind that hold on; None if there are none, or if they are over.
 
-    A day counts once it has ended. Days on which nothing could be judged are passed over.
+    A day counts once it was judged: of drift, once it is over; of quality, once its outcomes have had their time. Days
+    on which nothing could be judged are passed over.
     """
     days: list[str] = []
     names: set[str] = set()
@@ -67,9 +68,11 @@ def episode(kind: Kind, model: Model, latest: Latest, now: datetime) -> Episode 
 
 
 def _alarms(kind: Kind, monitored: Record, latest: Latest) -> Mapping[str, list[str]] | None:
-    """A day's alarms by subject. Of quality those of the version that serves, None where it answered nothing: what
-    another one did wrong, this one does not.
+    """A day's alarms by subject, None before it was judged. Of quality those of the version that serves, None where it
+    answered nothing: what another one did wrong, this one does not.
     """
+    if monitored.details["final" if kind == "quality" else "over"] != "yes":
+        return None
     versions, served = monitored.details["versions"], latest.get("endpoint", WHOLE)
     if kind == "drift" or not versions or served is None:
         return dict(monitored.details["alarms"])

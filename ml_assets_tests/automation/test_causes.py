@@ -66,10 +66,10 @@ class Life:
         self.record("outcomes", day(self.today), f"of {number}", count)
         self.record("feedback", day(number), f"{count}", joined=count)
 
-    def monitored(self, number: int, by: str = "", beside: str = "", **alarms: list[str]) -> None:
+    def monitored(self, number: int, by: str = "", beside: str = "", final: str = "yes", **alarms: list[str]) -> None:
         """What the asset says of a day on which one version answered, with these alarms, and perhaps one beside it."""
         versions = {each: {"rows": 20, "alarms": said} for each, said in ((by, alarms), (beside, {})) if each}
-        self.record("monitoring", day(number), "", alarms=alarms, versions=versions, rows=40)
+        self.record("monitoring", day(number), "", alarms=alarms, versions=versions, rows=40, over="yes", final=final)
 
     def due(self) -> DueTraining:
         return due_by(self.model, self.latest, self.now)
@@ -487,6 +487,19 @@ def test_budget_and_cooldown_are_never_broken(
             assert life.due().cause == "", "at the same moment nothing asks again"
 
 
+def test_days_whose_outcomes_have_not_had_their_time_are_not_calm(model: Model) -> None:
+    """Most outcomes come early: such a day has labels, and nobody has judged its quality yet."""
+    life = served(model, causes=["quality"], min_new_labels=40)
+    life.today = 9
+    for number in range(1, 9):
+        life.rows(number)
+        life.labels(number, 120)
+        matured = number <= 3
+        bad = {"quality": ["f1"]} if number == 3 else {}
+        life.monitored(number, by="1", final="yes" if matured else "from tomorrow on", **bad)
+    assert life.due().cause == "quality"
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     calm=st.lists(st.sampled_from([False, False, False, True]), min_size=14, max_size=30),
@@ -513,7 +526,8 @@ def test_exactly_one_version_is_made_of_one_episode(
         last = number - 1 if alarm else last
         served_now = life.latest.get("endpoint", WHOLE)
         assert served_now is not None
-        life.monitored(number - 1, served_now.details["version"], **({"drift": ["km"]} if alarm else {}))
+        drifted = {"drift": ["km"]} if alarm else {}
+        life.monitored(number - 1, served_now.details["version"], final="not yet", **drifted)
         matured = number - 1 - lag
         monitored = life.latest.get("monitoring", day(matured))
         if monitored is not None:
